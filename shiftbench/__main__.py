@@ -1,0 +1,8 @@
+"""``python -m shiftbench`` is the ``shiftbench`` command."""
+
+import sys
+
+from shiftbench.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
