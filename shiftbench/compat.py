@@ -1,8 +1,8 @@
 """Repairs of upstream packages that no longer import or run beside today's releases.
 
-One function per package. Each imports the package when it is first called and returns it in working order; what is
-broken is replaced inside the broken module alone, so that nobody else's numpy, scikit-image or ``sys.modules``
-changes. Each repair has a test in ``tests/test_compat.py`` that fails once upstream no longer needs it.
+One function per package. Each imports the package when it is first called and returns it in working order.
+What is broken is replaced inside the broken module alone, so that nobody else's numpy, scikit-image or
+``sys.modules`` changes. Each has a test in ``tests/test_compat.py`` that fails once upstream does without it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from types import ModuleType
 from typing import Any
 
 _IMPORTING = RLock()
-_KEPT_ALIVE: list[Any] = []
+_LIBRARIES: list[Any] = []  # what a torch Library declared is gone with it
 
 
 @cache
 def imagecorruptions() -> ModuleType:
     """The package ``imagecorruptions`` (Michaelis et al., 2019), its 19 functions in working order.
 
-    Release 1.1.2 imports ``pkg_resources``, which setuptools 82 dropped, and ``scipy.ndimage.interpolation``, which
-    SciPy 2 drops; it passes ``multichannel`` to scikit-image, which 0.22 dropped, and uses ``np.float_``, which
-    NumPy 2 dropped.
+    Release 1.1.2 imports ``pkg_resources``, which setuptools 82 dropped, and ``scipy.ndimage.interpolation``,
+    which SciPy 2 drops; it passes ``multichannel`` to scikit-image, which 0.22 dropped, and uses
+    ``np.float_``, which NumPy 2 dropped.
 
     Raises:
         ModuleNotFoundError: imagecorruptions, or something else that it needs, is not installed.
@@ -46,8 +46,8 @@ def imagecorruptions() -> ModuleType:
 def robustbench() -> ModuleType:
     """The package ``robustbench`` (Croce et al., 2021): its loaders, data module and model zoo.
 
-    Release 1.1.1 imports ``autoattack``, which PyPI has as ``pyautoattack`` only, and ``pkg_resources``, which
-    setuptools 82 dropped. Importing it takes seconds.
+    Release 1.1.1 imports ``autoattack``, which PyPI has as ``pyautoattack`` only, and ``pkg_resources``,
+    which setuptools 82 dropped. Importing it takes seconds.
 
     Raises:
         ModuleNotFoundError: robustbench, or something else that it needs, is not installed.
@@ -62,11 +62,11 @@ def robustbench() -> ModuleType:
 
 @cache
 def torchvision() -> ModuleType:
-    """The package ``torchvision`` with ``datasets``, ``models`` and ``transforms.v2``, also beside a CPU-only torch.
+    """The package ``torchvision``, ``transforms.v2`` included, also beside a CPU-only torch.
 
-    PyPI's torchvision is linked against CUDA. Where its operators cannot be loaded, it fails at import on registering
-    shape rules for two operators that were never declared. Declaring them is enough for everything that is written in
-    Python; the operators themselves (``nms``, ``roi_align``) stay unavailable, and say so when they are called.
+    PyPI's torchvision is linked against CUDA. Where its operators cannot be loaded, it fails at import, on
+    registering shape rules for two operators that nobody declared. Declaring them is enough for everything
+    written in Python; the operators themselves (``nms``, ``roi_align``) stay away, and say so when called.
 
     Raises:
         ModuleNotFoundError: torch or torchvision is not installed.
@@ -82,7 +82,7 @@ def torchvision() -> ModuleType:
             schemas = torch.library.Library("torchvision", "DEF")
             for name in ("nms", "qnms"):
                 schemas.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            _KEPT_ALIVE.append(schemas)  # what a Library declared goes away with it
+            _LIBRARIES.append(schemas)
             for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
                 del sys.modules[name]  # what the failed import left behind
             return _torchvision()
@@ -111,7 +111,9 @@ def _numpy_1() -> ModuleType:
     import numpy
 
     stand_in = ModuleType("numpy")
-    vars(stand_in).update(vars(numpy), float_=numpy.float64)  # with numpy's __getattr__, for what it loads lazily
+    vars(stand_in).update(
+        vars(numpy), float_=numpy.float64
+    )  # with numpy's __getattr__, for what it loads lazily
     return stand_in
 
 
@@ -123,11 +125,11 @@ def _gaussian(image: Any, sigma: Any = 1, *, multichannel: bool = False, **optio
 
 
 def _import_repaired(package: str, broken: Sequence[str], stand_ins: Mapping[str, ModuleType]) -> ModuleType:
-    """Import ``package``; the import statements of its ``broken`` modules, and no others, find ``stand_ins``."""
+    """Import ``package``; import statements in its ``broken`` modules, and no others, find ``stand_ins``."""
     finder = _Finder(broken, stand_ins)
     with _IMPORTING:
         # A new list each time: another thread may be walking through the present one.
-        sys.meta_path = [finder, *sys.meta_path]  # type: ignore[assignment]
+        sys.meta_path = [finder, *sys.meta_path]
         try:
             return import_module(package)
         finally:
@@ -141,7 +143,9 @@ class _Finder:
         self.broken = broken
         self.stand_ins = stand_ins
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if name not in self.broken:
             return None
         spec = PathFinder.find_spec(name, path, target)
@@ -158,9 +162,19 @@ class _Loader(SourceFileLoader):
         self.stand_ins = stand_ins
 
     def exec_module(self, module: ModuleType) -> None:
-        def import_(name: str, *context: Any, **keywords: Any) -> ModuleType:
-            return self.stand_ins.get(name) or builtins.__import__(name, *context, **keywords)
+        """Run the module's code."""
 
-        # Python looks up __import__ in the __builtins__ of the code that it runs, which a module may bring along.
+        def import_(
+            name: str,
+            scope: Any = None,
+            local_scope: Any = None,
+            fromlist: Sequence[str] = (),
+            level: int = 0,
+        ) -> ModuleType:
+            if level == 0 and name in self.stand_ins:
+                return self.stand_ins[name]
+            return builtins.__import__(name, scope, local_scope, fromlist, level)
+
+        # An import statement calls the __import__ of the __builtins__ that its module carries.
         vars(module)["__builtins__"] = {**vars(builtins), "__import__": import_}
         super().exec_module(module)

@@ -1,12 +1,13 @@
 """The public tables, and the folder that holds them.
 
-``cells``      one row per encoder x condition x protocol x seed x metric: what was measured, or why it was not.
+``cells``      one row per encoder x condition x protocol x seed x metric: what was measured, or why not.
 ``stability``  agreement between partitions along one axis, per encoder x condition x protocol.
-``summary``    one row per encoder x shift x protocol x metric: clean, shifted, drop, worst case, mCE, with intervals.
+``summary``    one row per encoder x shift x protocol x metric: clean, shifted, drop, worst case, mCE.
 
-Their columns are public and are never renamed; docs/results.md says what each one means. A folder also holds
-``partitions/`` and ``examples/`` (what a report needs without torch) and ``run.json`` (how all this was made). The
-tables are functions of the inputs alone: the same run writes the same bytes. Times stand in ``run.json`` only.
+Their columns are public and are never renamed; docs/results.md says what each one means. A folder also
+holds ``partitions/`` and ``examples/`` (what a report needs without torch) and ``run.json`` (how all this was
+made). The tables are functions of the inputs alone: the same run writes the same bytes, and times stand in
+``run.json``.
 """
 
 from __future__ import annotations
@@ -17,21 +18,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from shiftbench.errors import InputError
 from shiftbench.records import atomic_path, write_text
 
-_CONDITION = ["data", "split", "shift", "corruption", "severity", "table", "feature", "clusterer", "k", "k_source"]
+_CLUSTERING = ["feature", "clusterer", "k", "k_source"]
+_CONDITION = ["data", "split", "shift", "corruption", "severity", "table", *_CLUSTERING]
 CELL_KEYS = ["encoder", "train_seed", *_CONDITION, "seed", "protocol", "fit_split", "selection", "metric"]
 CELLS = [*CELL_KEYS, "value", "higher_is_better", "n", "status", "reason"]
 
 STABILITY_KEYS = ["encoder", "train_seed", *_CONDITION, "protocol", "axis", "metric"]
 STABILITY = [*STABILITY_KEYS, "mean", "sd", "ci_low", "ci_high", "n_pairs", "n", "status", "reason"]
 
-SUMMARY_KEYS = ["encoder", "data", "shift", "feature", "clusterer", "k", "k_source", "protocol", "selection", "metric"]
-QUANTITIES = ["clean", "shifted", "drop", "calibrated_drop"]
+SUMMARY_KEYS = ["encoder", "data", "shift", *_CLUSTERING, "protocol", "selection", "metric"]
 
 TABLES = {"cells": CELLS, "stability": STABILITY, "summary": None}
 RUN_FILE = "run.json"
@@ -72,11 +72,12 @@ class Results:
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"No results folder {str(folder)!r}.")
-        missing = [name for name in [*(f"{table}.parquet" for table in TABLES), RUN_FILE] if not (folder / name).is_file()]
+        files = [*(f"{table}.parquet" for table in TABLES), RUN_FILE]
+        missing = [name for name in files if not (folder / name).is_file()]
         if missing:
             raise InputError(
-                f"{str(folder)!r} lacks {', '.join(missing)}: not a results folder, or its evaluation has not finished "
-                "(run the same `shiftbench evaluate` again and it goes on)."
+                f"{str(folder)!r} lacks {', '.join(missing)}: not a results folder, or its evaluation has "
+                "not finished (run the same `shiftbench evaluate` again and it goes on)."
             )
         try:
             tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
@@ -112,11 +113,12 @@ def stability_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _typed(table: pd.DataFrame, integers: list[str], floats: list[str], order: list[str]) -> pd.DataFrame:
-    integers_only = {column: "int64" for column in integers}
-    table = table.astype({**integers_only, **{column: "float64" for column in floats}, "train_seed": "Int64"})
-    order = [column for column in order if column != "encoder"]  # encoders keep the order they were given in
+    types = dict.fromkeys(integers, "int64") | dict.fromkeys(floats, "float64") | {"train_seed": "Int64"}
+    table = table.astype(types)
+    # Encoders keep the order they were given in.
     rank = table["encoder"].map({name: i for i, name in enumerate(table["encoder"].unique())})
-    return table.assign(_rank=rank).sort_values(["_rank", *order], kind="stable", ignore_index=True).drop(columns="_rank")
+    keys = ["_rank", *(column for column in order if column != "encoder")]
+    return table.assign(_rank=rank).sort_values(keys, kind="stable", ignore_index=True).drop(columns="_rank")
 
 
 def ok(table: pd.DataFrame) -> pd.DataFrame:

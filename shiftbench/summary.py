@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,28 +15,29 @@ from shiftbench.results import SUMMARY_KEYS, ok
 BASELINE = "pixels"
 RESAMPLES, LEVEL = 1000, 0.95
 MIN_ENCODERS = 5
-NOT_SHIFTED = ("clean", "chance")
+CONDITION = ["shift", "corruption", "severity"]
+CLEAN, CHANCE = ("clean", "", 0), ("chance", "", 0)
 
-Errors = dict[str, np.ndarray]  # corruption -> clustering error by severity
+ConditionKey = tuple[str, str, int]
 
 
 def summarize(cells: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
     """The ``summary`` table of the cells of one or several evaluations.
 
-    A run is one clustering of one trained encoder: (train_seed, seed). Each quantity is the mean over runs; its
-    ``_low`` and ``_high`` are the 95 % percentile bootstrap over runs, the same resamples for every condition, so
-    that drops stay paired. One run has no interval (NaN).
+    Each quantity is the mean over runs (:class:`Runs`); its ``_low`` and ``_high`` bound the 95 % percentile
+    bootstrap interval. One run has no interval (NaN). A quantity that needs what was not measured is NaN.
 
     Args:
         cells: the ``cells`` table; rows whose status is not ok count in ``n_cells`` and enter nothing else.
-        baseline: the encoder whose errors normalise mCE (Hendrycks & Dietterich 2019, section 4.2, with clustering
-            error 1 - value in place of the classification error); its name stands in the column.
+        baseline: the encoder whose errors normalise mCE (Hendrycks & Dietterich 2019, section 4.2, with
+            clustering error 1 - value in place of the classification error); its name stands in the column.
+            Its own errors are taken as given: the interval is that of the other encoder's.
     """
-    group = [key for key in SUMMARY_KEYS if key not in ("encoder", "shift", "feature", "selection")]
+    shared = [key for key in SUMMARY_KEYS if key not in ("encoder", "shift", "feature", "selection")]
     rows: list[dict[str, Any]] = []
-    for values, comparable in cells.groupby(group, sort=False):
-        shared = dict(zip(group, values, strict=True))
-        rows += _summarize_comparable(comparable, shared, baseline)
+    for values, comparable in cells.groupby(shared, sort=False):
+        keys = dict(zip(shared, values, strict=True))
+        rows += [keys | row for row in _summarize_comparable(comparable, baseline)]
     table = pd.DataFrame(rows, columns=_columns(baseline))
     rank = {name: i for i, name in enumerate(cells["encoder"].unique())}
     order = [key for key in SUMMARY_KEYS if key != "encoder"]
@@ -42,13 +45,80 @@ def summarize(cells: pd.DataFrame, baseline: str = BASELINE) -> pd.DataFrame:
     return table.drop(columns="_rank")
 
 
+class Runs:
+    """The values of one encoder, feature, protocol and metric, and how sure their means over runs are.
+
+    A run is one clustering of one trained encoder: (train_seed, seed). Resamples are a two-stage bootstrap:
+    trained encoders are drawn with replacement, then clusterings within each, since many clusterings of one
+    encoder say nothing about its training. The same draws serve every condition, so that differences of
+    conditions stay paired.
+
+    Attributes:
+        table: runs x (shift, corruption, severity); NaN where a run was not measured.
+        weights: float64 (1 + resamples, runs), how often each run counts; the first row is the plain mean.
+    """
+
+    def __init__(self, cells: pd.DataFrame) -> None:
+        measured = ok(cells)
+        measured = measured.assign(train_seed=measured["train_seed"].fillna(-1).astype("int64"))
+        self.table = measured.groupby(["train_seed", "seed", *CONDITION])["value"].mean().unstack(CONDITION)
+        trained = self.table.index.get_level_values("train_seed").to_numpy()
+        self.weights = np.vstack([np.ones(len(trained)), _draws(trained)])
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def clean(self) -> np.ndarray:
+        """float64 (1 + resamples,) means of the clean split."""
+        return self.means([CLEAN])[:, 0]
+
+    def conditions(self, shift: str) -> list[ConditionKey]:
+        """The conditions of a shift that some run has."""
+        return [column for column in self.table.columns if column[0] == shift]
+
+    def means(self, conditions: Sequence[ConditionKey]) -> np.ndarray:
+        """float64 (1 + resamples, conditions) means over the runs that have it, NaN without any."""
+        columns = pd.MultiIndex.from_tuples(conditions, names=CONDITION)
+        values = self.table.reindex(columns=columns).to_numpy(float)
+        known = np.isfinite(values)
+        with np.errstate(invalid="ignore"):
+            return (self.weights @ np.where(known, values, 0)) / (self.weights @ known)
+
+
+def interval(resampled: np.ndarray) -> tuple[float, float, float]:
+    """Plain value and percentile bounds of a (1 + resamples,) quantity; NaN bounds without resamples."""
+    plain, resamples = float(resampled[0]), resampled[1:]
+    if not len(resamples) or np.isnan(resamples).all():
+        return plain, float("nan"), float("nan")
+    low, high = np.nanquantile(resamples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return plain, float(low), float(high)
+
+
+def _draws(trained: np.ndarray) -> np.ndarray:
+    """float64 (RESAMPLES, runs) counts of the two-stage bootstrap; no rows where there is a single run."""
+    if len(trained) < 2:
+        return np.empty((0, len(trained)))
+    generator = np.random.default_rng(0)
+    encoders = np.unique(trained)
+    drawn = generator.multinomial(len(encoders), np.full(len(encoders), 1 / len(encoders)), RESAMPLES)
+    counts = np.empty((RESAMPLES, len(trained)))
+    for encoder, times in zip(encoders, drawn.T, strict=True):
+        runs = trained == encoder
+        counts[:, runs] = generator.multinomial(times * runs.sum(), np.full(runs.sum(), 1 / runs.sum()))
+    return counts
+
+
 def _columns(baseline: str) -> list[str]:
-    bounded = ["clean", "shifted", "drop", "calibrated_drop", "worst"]
     columns = [*SUMMARY_KEYS, "n_runs", "chance"]
-    for name in [*bounded, *(f"{kind}[baseline={baseline}]" for kind in ("mce", "relative_mce"))]:
+    for name in ["clean", "shifted", "drop", "calibrated_drop", "worst", *_normalised(baseline)]:
         columns += [name, *_bounds(name)]
     columns.insert(columns.index("worst_high") + 1, "worst_case")
     return [*columns, "effective_robustness", "effective_robustness_reason", "n_ok", "n_cells"]
+
+
+def _normalised(baseline: str) -> tuple[str, str]:
+    return f"mce[baseline={baseline}]", f"relative_mce[baseline={baseline}]"
 
 
 def _bounds(name: str) -> tuple[str, str]:
@@ -56,28 +126,82 @@ def _bounds(name: str) -> tuple[str, str]:
     return f"{stem}_low{bracket}{rest}", f"{stem}_high{bracket}{rest}"
 
 
-def _summarize_comparable(cells: pd.DataFrame, shared: dict[str, Any], baseline: str) -> list[dict[str, Any]]:
+def _bounded(name: str, resampled: np.ndarray) -> dict[str, float]:
+    return dict(zip((name, *_bounds(name)), interval(resampled), strict=True))
+
+
+def _summarize_comparable(cells: pd.DataFrame, baseline: str) -> list[dict[str, Any]]:
     """Rows for the encoders that share data, clusterer, k, protocol and metric."""
-    measured = {key: _Measured(rows) for key, rows in cells.groupby(["encoder", "feature", "selection"], sort=False)}
-    reference = next((one for (name, *_), one in measured.items() if name == baseline), None)
-    rows = []
+    entrant = ["encoder", "feature", "selection"]
+    measured = {key: (Runs(rows), rows) for key, rows in cells.groupby(entrant, sort=False)}
+    reference = next((runs for (name, *_), (runs, _) in measured.items() if name == baseline), None)
+    found = []
     for shift in cells["shift"].unique():
         if shift == "chance":
             continue
-        of_shift = [
-            {**shared, "encoder": encoder, "shift": shift, "feature": feature, "selection": selection}
-            | one.quantities(shift, reference, baseline)
-            for (encoder, feature, selection), one in measured.items()
-        ]
+        rows_of_shift = cells.loc[cells["shift"] == shift, CONDITION].drop_duplicates()
+        tried = list(rows_of_shift.itertuples(index=False, name=None))
+        rows = []
+        for key, (runs, of_encoder) in measured.items():
+            row = dict(zip(entrant, key, strict=True)) | {"shift": shift} | _counts(runs, of_encoder, shift)
+            if shift != "clean":
+                row |= _losses(runs, shift)
+            if shift != "clean" and reference is not None:
+                row |= _against(runs, reference, tried, baseline)
+            rows.append(row)
         if shift != "clean":
-            _add_effective_robustness(of_shift)
-        rows += of_shift
-    return rows
+            _add_effective_robustness(rows)
+        found += rows
+    return found
+
+
+def _counts(runs: Runs, cells: pd.DataFrame, shift: str) -> dict[str, Any]:
+    of_shift = cells[cells["shift"] == shift]
+    counts = {"n_runs": len(runs), "n_ok": len(ok(of_shift)), "n_cells": len(of_shift)}
+    return counts | {"chance": float(runs.means([CHANCE])[0, 0])} | _bounded("clean", runs.clean)
+
+
+def _losses(runs: Runs, shift: str) -> dict[str, Any]:
+    """Mean over the shift's conditions, what was lost, and the condition with the lowest mean."""
+    conditions = runs.conditions(shift)
+    if not conditions:
+        return {}
+    means = runs.means(conditions)
+    shifted, chance = means.mean(axis=1), runs.means([CHANCE])[:, 0]
+    worst = int(means[0].argmin())
+    name, severity = conditions[worst][1:]
+    above = np.where(runs.clean > chance, runs.clean - chance, np.nan)
+    return {
+        **_bounded("shifted", shifted),
+        **_bounded("drop", runs.clean - shifted),
+        **_bounded("calibrated_drop", (runs.clean - shifted) / above),
+        **_bounded("worst", means[:, worst]),
+        "worst_case": f"{name}-{severity}" if name else shift,
+    }
+
+
+def _against(runs: Runs, reference: Runs, tried: list[ConditionKey], baseline: str) -> dict[str, Any]:
+    """mCE and relative mCE over every condition that was tried: NaN where one of them failed."""
+    ours, theirs = 1 - runs.means(tried), 1 - reference.means(tried)[0]
+    names = dict.fromkeys(name for _, name, _ in tried)
+    columns = {name: [i for i, condition in enumerate(tried) if condition[1] == name] for name in names}
+    yardstick = {name: theirs[of_name] for name, of_name in columns.items()}
+    resampled = [{name: row[of_name] for name, of_name in columns.items()} for row in ours]
+    clean, yard_clean = 1 - runs.clean, 1 - float(reference.clean[0])
+    plain = [mce(errors, yardstick) for errors in resampled]
+    relative = [
+        relative_mce(errors, c, yardstick, yard_clean) for errors, c in zip(resampled, clean, strict=True)
+    ]
+    return dict(
+        item
+        for name, values in zip(_normalised(baseline), (plain, relative), strict=True)
+        for item in _bounded(name, np.array(values)).items()
+    )
 
 
 def _add_effective_robustness(rows: list[dict[str, Any]]) -> None:
-    clean = np.array([row["clean"] for row in rows])
-    shifted = np.array([row["shifted"] for row in rows])
+    clean = np.array([row.get("clean", np.nan) for row in rows])
+    shifted = np.array([row.get("shifted", np.nan) for row in rows])
     both = np.isfinite(clean) & np.isfinite(shifted)
     residual = np.full(len(rows), np.nan)
     if both.sum() >= MIN_ENCODERS:
@@ -85,83 +209,3 @@ def _add_effective_robustness(rows: list[dict[str, Any]]) -> None:
     reason = "" if both.sum() >= MIN_ENCODERS else f"needs {MIN_ENCODERS} encoders, has {both.sum()}"
     for row, value in zip(rows, residual, strict=True):
         row |= {"effective_robustness": value, "effective_robustness_reason": reason}
-
-
-class _Measured:
-    """The values of one encoder, one feature, one protocol, one metric: runs x conditions, and their resamples."""
-
-    def __init__(self, cells: pd.DataFrame) -> None:
-        self.cells = cells
-        table = ok(cells).pivot_table(
-            index=["train_seed", "seed"], columns=["shift", "corruption", "severity"], values="value", dropna=False
-        )
-        self.table = table.dropna(axis=0, how="all")
-        runs = len(self.table)
-        # The first row is the plain mean; each further one is the mean of a bootstrap resample of the runs.
-        draws = np.random.default_rng(0).multinomial(runs, np.full(runs, 1 / max(runs, 1)), RESAMPLES if runs > 1 else 0)
-        self.weights = np.vstack([np.full((1, runs), 1 / max(runs, 1)), draws / max(runs, 1)])
-
-    def means(self, shift: str) -> pd.DataFrame:
-        """(1 + resamples, conditions) mean over runs; a run that lacks a condition is left out of that mean."""
-        columns = [column for column in self.table.columns if column[0] == shift]
-        values = self.table[columns].to_numpy(float)
-        known = np.isfinite(values)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = self.weights @ np.where(known, values, 0) / (self.weights @ known)
-        return pd.DataFrame(means, columns=pd.MultiIndex.from_tuples(columns) if columns else pd.Index([]))
-
-    def errors(self, shift: str, row: int | slice) -> Errors:
-        """Clustering error by corruption, (severities,) for one resample or (resamples, severities)."""
-        means = self.means(shift)
-        return {
-            name: 1 - means.iloc[row, [i for i, column in enumerate(means.columns) if column[1] == name]].to_numpy()
-            for name in dict.fromkeys(column[1] for column in means.columns)
-        }
-
-    def quantities(self, shift: str, reference: _Measured | None, baseline: str) -> dict[str, Any]:
-        clean, chance = self._scalar("clean"), self._scalar("chance")
-        rows = self.cells[self.cells["shift"] == shift]
-        found: dict[str, Any] = {"n_runs": len(self.table), "chance": chance[0]}
-        found |= {"n_ok": len(ok(rows)), "n_cells": len(rows)} | _bounded("clean", clean)
-        if shift == "clean":
-            return found
-        means = self.means(shift)
-        shifted = means.mean(axis=1).to_numpy() if len(means.columns) else np.full(len(clean), np.nan)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            calibrated = np.where(clean > chance, (clean - shifted) / (clean - chance), np.nan)
-        found |= _bounded("shifted", shifted) | _bounded("drop", clean - shifted)
-        found |= _bounded("calibrated_drop", calibrated)
-        if len(means.columns) and means.iloc[0].notna().any():
-            worst = means.iloc[0].idxmin()
-            found |= _bounded("worst", means[worst].to_numpy())
-            found["worst_case"] = f"{worst[1]}-{worst[2]}" if worst[1] else worst[0]
-        return found | self._against(reference, shift, clean, baseline)
-
-    def _scalar(self, shift: str) -> np.ndarray:
-        means = self.means(shift)
-        return means.iloc[:, 0].to_numpy() if len(means.columns) else np.full(len(self.weights), np.nan)
-
-    def _against(self, reference: _Measured | None, shift: str, clean: np.ndarray, baseline: str) -> dict[str, Any]:
-        """mCE and relative mCE; the baseline's own mean errors are the yardstick, taken as given."""
-        names = f"mce[baseline={baseline}]", f"relative_mce[baseline={baseline}]"
-        if reference is None:
-            return {}
-        yardstick, yard_clean = reference.errors(shift, 0), 1 - reference._scalar("clean")[0]
-        ours = self.errors(shift, slice(None))
-        resamples = [{name: values[i] for name, values in ours.items()} for i in range(len(clean))]
-        plain = np.array([mce(errors, yardstick) for errors in resamples])
-        relative = np.array(
-            [relative_mce(errors, 1 - c, yardstick, yard_clean) for errors, c in zip(resamples, clean, strict=True)]
-        )
-        return _bounded(names[0], plain) | _bounded(names[1], relative)
-
-
-def _bounded(name: str, values: np.ndarray) -> dict[str, float]:
-    """The plain value and its percentile bounds, from (1 + resamples,)."""
-    low, high = _bounds(name)
-    resamples = values[1:]
-    if not len(resamples) or np.isnan(resamples).all():
-        return {name: float(values[0]), low: float("nan"), high: float("nan")}
-    tails = (1 - LEVEL) / 2, (1 + LEVEL) / 2
-    bounds = np.nanquantile(resamples, tails)
-    return {name: float(values[0]), low: float(bounds[0]), high: float(bounds[1])}

@@ -39,7 +39,8 @@ class Encoder:
 
     Args:
         name: what tables call it.
-        compute: uint8 (N, 3, H, W) -> ``{feature name: float32 (N, D)}``; the first name is the default.
+        compute: uint8 (N, 3, H, W) -> ``{feature name: float32 (N, D)}``.
+        feature_names: the keys of what ``compute`` returns, the default first.
         fingerprint: changes whenever the features would (a hash of weights and preprocessing).
         train_seed: the seed it was trained with, if it was trained here.
         selection: which epoch's weights these are: "last", or "oracle" when labels chose it.
@@ -52,6 +53,7 @@ class Encoder:
         compute: Callable[[torch.Tensor], Mapping[str, torch.Tensor]],
         *,
         fingerprint: str,
+        feature_names: Sequence[str] = ("backbone",),
         train_seed: int | None = None,
         selection: str = "last",
         origin: Mapping[str, Any] | None = None,
@@ -59,6 +61,7 @@ class Encoder:
         self.name = name
         self._compute = compute
         self.fingerprint = fingerprint
+        self.feature_names = tuple(feature_names)
         self.train_seed = train_seed
         self.selection = selection
         self.origin = dict(origin or {})
@@ -70,7 +73,7 @@ class Encoder:
             images: uint8 (N, 3, H, W).
 
         Returns:
-            ``{name: float32 (N, D)}`` on the CPU, the default feature first.
+            ``{name: float32 (N, D)}`` on the CPU.
 
         Raises:
             InputError: the images are not uint8 (N, 3, H, W), or the encoder returns something else than (N, D).
@@ -87,9 +90,13 @@ class Encoder:
                 )
         return features
 
+    def feature_name(self, asked: str = "auto") -> str:
+        """The feature that is used when ``asked`` is asked for: the default unless this encoder has one of that name."""
+        return asked if asked in self.feature_names else self.feature_names[0]
+
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """The default feature of a batch: uint8 (N, 3, H, W) -> float32 (N, D)."""
-        return next(iter(self.features(images).values()))
+        return self.features(images)[self.feature_name()]
 
 
 def module_encoder(
@@ -113,7 +120,8 @@ def module_encoder(
         hidden = backbone(preprocess(images.to(device, non_blocking=True)))
         return {key: head(hidden) for key, head in heads.items()} | {"backbone": hidden}
 
-    return Encoder(name, compute, fingerprint=weights_hash(modules), **about)
+    names = (*heads, "backbone")
+    return Encoder(name, compute, fingerprint=weights_hash(modules), feature_names=names, **about)
 
 
 def weights_hash(module: nn.Module) -> str:

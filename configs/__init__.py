@@ -1,0 +1,39 @@
+"""The configuration files, and how they are composed outside the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from shiftbench.errors import InputError, unknown
+
+
+def compose(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Compose a configuration as the command line does.
+
+    Args:
+        name: the primary file without its suffix ("train").
+        overrides: hydra overrides, ``"trainer.epochs=2"``.
+
+    Returns:
+        Plain nested dicts and lists, interpolations resolved.
+
+    Raises:
+        InputError: an override does not parse or names something that does not exist, or a needed value is missing.
+    """
+    import hydra
+    from hydra.errors import HydraException, MissingConfigException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    try:
+        with hydra.initialize_config_module("shiftbench.configs", version_base="1.3"):
+            config = hydra.compose(name, overrides=list(overrides))
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except MissingConfigException as error:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        raise unknown(group or "configuration", choice, error.options or ()) from error
+    except MissingMandatoryValue as error:
+        raise InputError(f"{error.full_key} has no default: give {error.full_key}=VALUE.") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(" ".join(str(error).split())) from error

@@ -1,0 +1,163 @@
+"""How figures look, and how matplotlib's SVG becomes part of a page that can be light or dark.
+
+Figures are drawn in the colours of the light page. Every colour below has a CSS variable of the same role, which
+replaces it when the SVG is set into the page; so one drawing serves both themes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+
+import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+INK, MUTED, LINE, PAPER = "#1c2128", "#5b6470", "#dfe3e8", "#fefefe"
+
+# Okabe & Ito (2008), ordered so that neighbours differ in lightness too; yellow is too pale for lines on white.
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+FLOORS = ("#59616b", "#98a0aa")  # what has learned nothing is grey
+DASHES = ((), (4, 1.6), (1.2, 1.2), (5, 1.4, 1.2, 1.4))
+MARKERS = ("o", "s", "D", "^")
+HEAT = "mako"  # perceptually uniform, and readable without colour vision
+# Tol (2021), "muted": clusters on a map; the marker changes when the colours begin again.
+CLUSTERS = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499")
+
+_VARIABLES = {
+    INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper",
+    **{colour: f"series-{i}" for i, colour in enumerate(SERIES)},
+    **{colour: f"floor-{i}" for i, colour in enumerate(FLOORS)},
+}  # fmt: skip
+
+_RC = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # an encoder's name may hold a dollar sign
+    "axes.unicode_minus": True,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.titlepad": 8,
+    "axes.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.linewidth": 0.7,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.solid_capstyle": "round",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.color": INK,
+    "axes.titlecolor": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": LINE,
+    "grid.color": LINE,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one encoder is drawn, in every figure alike."""
+
+    colour: str
+    dashes: tuple[float, ...]
+    marker: str
+
+    @property
+    def variable(self) -> str:
+        """The CSS variable of its colour."""
+        return f"--{_VARIABLES[self.colour]}"
+
+    @property
+    def line(self) -> dict[str, object]:
+        """Keyword arguments of a matplotlib line."""
+        style = {"color": self.colour, "linewidth": 1.8}
+        return style | ({"dashes": self.dashes} if self.dashes else {})
+
+
+def looks(floors: list[bool]) -> list[Look]:
+    """One look per encoder, given which of them are floors; colours begin again with other dashes and markers."""
+    found, counts = [], {True: 0, False: 0}
+    for floor in floors:
+        palette = FLOORS if floor else SERIES
+        turn, place = divmod(counts[floor], len(palette))
+        shift = turn + floor  # floors are never solid
+        found.append(Look(palette[place], DASHES[shift % len(DASHES)], MARKERS[shift % len(MARKERS)]))
+        counts[floor] += 1
+    return found
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One panel, ready to be set into a page or saved.
+
+    Attributes:
+        name: unique on the page, and the file's name when figures are saved.
+        alt: what it shows, in words.
+        figure: the matplotlib figure.
+    """
+
+    name: str
+    alt: str
+    figure: Figure
+
+    def inline(self) -> str:
+        """The SVG element, without width and height, themed through CSS variables, safe to repeat on a page."""
+        return _inline(self._svg(), self.alt)
+
+    def _svg(self) -> str:
+        with drawing(salt=self.name):
+            file = io.StringIO()
+            FigureCanvasSVG(self.figure).print_svg(file, metadata={"Date": None, "Creator": None})
+        return file.getvalue()
+
+    def files(self) -> dict[str, bytes]:
+        """What ``report(figures=True)`` saves: file name to content, as SVG and PNG on white."""
+        png = io.BytesIO()
+        with drawing(salt=self.name):
+            self.figure.savefig(png, format="png", dpi=216, facecolor="white", metadata={"Software": None})
+        return {f"{self.name}.svg": self._svg().encode(), f"{self.name}.png": png.getvalue()}
+
+
+@contextmanager
+def drawing(salt: str = "shiftbench") -> Iterator[None]:
+    """matplotlib with this module's settings; ``salt`` makes the identifiers inside an SVG its own, and the same
+    for the same drawing.
+    """
+    with matplotlib.rc_context(_RC | {"svg.hashsalt": salt}):
+        yield
+
+
+def panel(width: float, height: float) -> Figure:
+    """An empty figure of so many CSS pixels."""
+    return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
+
+
+def _inline(svg: str, alt: str) -> str:
+    body = svg[svg.index("<svg") :].strip()
+    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.S)
+    body = re.sub(r"<g id=\"[^\"]*\"", "<g", body)
+    body = re.sub(r"<[^>]+>", _themed, body)
+    viewbox = re.search(r'viewBox="([^"]+)"', body)
+    assert viewbox, "matplotlib writes a viewBox"
+    head = f'<svg role="img" aria-label="{escape(alt)}" viewBox="{viewbox[1]}" xmlns="http://www.w3.org/2000/svg"'
+    return re.sub(r"\n\s*", "\n", head + ' xmlns:xlink="http://www.w3.org/1999/xlink">' + body.partition(">")[2])
+
+
+def _themed(tag: re.Match[str]) -> str:
+    """One SVG tag: shorter numbers, CSS variables for colours. Text between tags is data and stays as it is."""
+    text = re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0])
+    return re.sub(r"#[0-9a-f]{6}\b", lambda c: f"var(--{_VARIABLES[c[0]]})" if c[0] in _VARIABLES else c[0], text)

@@ -1,0 +1,284 @@
+"""The ``shiftbench`` command. Flags are sugar for hydra overrides; each sub-command ends in one public function."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from shiftbench import __version__, registry
+from shiftbench.errors import InputError, unknown
+
+KINDS = {
+    "methods": registry.METHODS,
+    "datasets": registry.DATASETS,
+    "shifts": registry.SHIFTS,
+    "corruptions": registry.CORRUPTIONS,
+    "clusterers": registry.CLUSTERERS,
+    "metrics": registry.METRICS,
+    "backbones": registry.BACKBONES,
+    "encoders": registry.ENCODERS,
+}
+DONE, BUG, FIXABLE, INTERRUPTED = 0, 1, 2, 130
+HYDRA_FLAGS = ("--cfg", "--package", "--config-dir", "--config-path", "--config-name", "--info")
+HYDRA_SWITCHES = ("-m", "--multirun", "--resolve")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code: 0 done, 1 our bug, 2 the user can fix it, 130 interrupted."""
+    parser = _parser()
+    try:
+        given, rest = parser.parse_known_args(arguments)
+        given.overrides = [*getattr(given, "overrides", []), *rest]
+        given.run(given)
+    except InputError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on where it was (training: shiftbench train resume=RUN)", INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    return DONE
+
+
+def _fail(message: str, code: int = FIXABLE) -> int:
+    print(f"shiftbench: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="shiftbench",
+        description="How robust are image clusterings under distribution shift?",
+        epilog="shiftbench train && shiftbench evaluate --shift corruption",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"shiftbench {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = _command(commands, "train", _train, "train an encoder (ConCURL on the embedded digits)", hydra=True)
+    train.add_argument("--method", metavar="NAME", help="shiftbench list methods")
+    train.add_argument("--data", metavar="NAME", help="shiftbench list datasets; folder:PATH, npz:PATH for your own")
+
+    evaluate = _command(commands, "evaluate", _evaluate, "score encoders, clean and shifted", hydra=True)
+    evaluate.add_argument(
+        "--checkpoint", metavar="URI", action="append", help="run folder, weights.pt?arch=..&norm=.., module:callable; repeat"
+    )
+    evaluate.add_argument("--shift", metavar="NAME", action="append", help="corruption, fog, fog-3, all; repeat")
+    evaluate.add_argument("--data", metavar="NAME", help="default: what the newest run was trained on, else digits")
+    evaluate.add_argument("--limit", metavar="N", type=int, help="score only N images of each split")
+    evaluate.add_argument("--overwrite", choices=("missing", "always", "never"), help="which cells to compute")
+
+    report = _command(commands, "report", _report, "build the page and tables from saved results")
+    report.add_argument("results", nargs="+", metavar="RESULTS", help="results folders")
+    report.add_argument("-o", "--out", metavar="DIR", help="where to (default: the results folder itself)")
+    report.add_argument("--baseline", metavar="NAME", default="pixels", help="encoder whose errors normalise mCE")
+    report.add_argument("--title", metavar="TEXT")
+    report.add_argument("--figures", action="store_true", help="also each figure as a file of its own")
+
+    listing = _command(commands, "list", _list, "what can be named")
+    listing.add_argument("kind", metavar="|".join(KINDS), help="which names")
+
+    doctor = _command(commands, "doctor", _doctor, "versions, devices, data found")
+    doctor.add_argument("--checkpoint", metavar="URI", help="also load this encoder and encode a few images")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], summary: str, hydra: bool = False
+) -> argparse.ArgumentParser:
+    overrides = "\n\nkey=value behind the flags overrides the configuration (see --cfg job); -m runs a sweep, a=1,2."
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + "." + overrides * hydra,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.set_defaults(run=run, hydra=hydra)
+    if hydra:
+        for flag in HYDRA_FLAGS:
+            command.add_argument(flag, dest=f"hydra_{flag.strip('-')}", help=argparse.SUPPRESS)
+        command.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
+        command.add_argument("--resolve", action="store_true", help=argparse.SUPPRESS)
+        command.add_argument("overrides", nargs="*", metavar="key=value", default=[])
+    return command
+
+
+# ---- sub-commands ------------------------------------------------------------------------------------------------
+
+
+def _train(given: argparse.Namespace) -> None:
+    overrides = _named_override("method", given.method, registry.METHODS) + _data_overrides(given.data)
+
+    def task(config: dict[str, Any]) -> None:
+        from shiftbench.console import say
+        from shiftbench.trainers import fit
+
+        say(f"Trained: {fit(config)}")
+
+    _run_hydra("train", given, overrides, task)
+
+
+def _evaluate(given: argparse.Namespace) -> None:
+    overrides = _data_overrides(given.data or _data_of_newest_run(given))
+    for key in ("checkpoint", "shift"):
+        if getattr(given, key):
+            overrides.append(f"{key}=[{','.join(map(_quoted, getattr(given, key)))}]")
+    overrides += [f"{key}={getattr(given, key)}" for key in ("limit", "overwrite") if getattr(given, key) is not None]
+
+    def task(config: dict[str, Any]) -> None:
+        from shiftbench.console import say, stdout
+        from shiftbench.evaluation import evaluate
+        from shiftbench.reports import report
+        from shiftbench.reports.tables import terminal_table
+
+        baseline = config["baseline"]
+        results = evaluate(**config)
+        page = report(results, baseline=baseline)
+        stdout.print(terminal_table(results))
+        say(f"Tables: {results.folder}   Page: {page.resolve()}")
+        _report_failures(results)
+
+    _run_hydra("evaluate", given, overrides, task)
+
+
+def _report_failures(results: Any) -> None:
+    """A failed cell is a row of its table; the exit code says so too."""
+    table = results.cells if len(results.cells) else results.stability
+    failed = table[table["status"] == "failed"]
+    if len(failed):
+        raise InputError(
+            f"{len(failed)} of {len(table)} cells failed, the first of {failed['encoder'].iloc[0]}: "
+            f"{failed['reason'].iloc[0]} (see {results.folder}/cells.csv; the same command tries them again)."
+        )
+
+
+def _report(given: argparse.Namespace) -> None:
+    from shiftbench.console import say
+    from shiftbench.reports import report
+
+    _no_overrides(given)
+    folders = given.results[0] if len(given.results) == 1 else given.results
+    page = report(folders, given.out, baseline=given.baseline, title=given.title, figures=given.figures)
+    say(f"Page: {page.resolve()}")
+
+
+def _list(given: argparse.Namespace) -> None:
+    _no_overrides(given)
+    if given.kind not in KINDS:
+        raise unknown("list", given.kind, KINDS)
+    entries = KINDS[given.kind]
+    width = max(map(len, entries))
+    for name, entry in entries.items():
+        print(f"{name:{width}}  {entry.summary}{f'  [{entry.group}]' if entry.group else ''}")
+
+
+def _doctor(given: argparse.Namespace) -> None:
+    from shiftbench.doctor import examine
+
+    _no_overrides(given)
+    for line in examine(given.checkpoint):
+        print(line)
+
+
+def _no_overrides(given: argparse.Namespace) -> None:
+    if given.overrides:
+        raise InputError(f"{given.command} takes no {given.overrides[0]!r}; see shiftbench {given.command} --help.")
+
+
+# ---- hydra -------------------------------------------------------------------------------------------------------
+
+
+def _quoted(text: str) -> str:
+    """A value as hydra's grammar takes it literally, whatever characters it holds."""
+    escaped = text.replace("\\", "\\\\") if text.endswith("\\") else text
+    return "'" + escaped.replace("'", "\\'") + "'"
+
+
+def _named_override(group: str, name: str | None, known: registry.Registry) -> list[str]:
+    if name is None:
+        return []
+    if ":" in name:
+        return [f"{group}=base", f"trainer.name={_quoted(name)}"]
+    if name not in known:
+        raise unknown(known.kind, name, known)
+    return [f"{group}={name}"]
+
+
+def _data_overrides(data: str | None) -> list[str]:
+    """``--data cifar10``, or ``--data folder:PATH``."""
+    if data is None:
+        return []
+    name, colon, path = data.partition(":")
+    if name not in registry.DATASETS:
+        raise unknown("data set", name, registry.DATASETS)
+    return [f"data={name}"] + ([f"data.path={_quoted(path)}"] if colon else [])
+
+
+def _data_of_newest_run(given: argparse.Namespace) -> str | None:
+    """Without --data and --checkpoint the newest run is scored on what it was trained on."""
+    named = [override for override in given.overrides if override.startswith(("data=", "checkpoint=", "runs="))]
+    if given.checkpoint or named or given.hydra_cfg:
+        return None
+    from shiftbench.encoders.files import trained_on
+    from shiftbench.plan import newest_run
+
+    return trained_on(newest_run(Path("runs")))
+
+
+def _run_hydra(
+    name: str, given: argparse.Namespace, overrides: list[str], task: Callable[[dict[str, Any]], None]
+) -> None:
+    """Compose the configuration and call the task with it as plain values, once or, with -m, for each job."""
+    _check_groups(given.overrides)
+    words = [*overrides, *given.overrides]
+    for flag in HYDRA_FLAGS:
+        value = getattr(given, f"hydra_{flag.strip('-')}".replace("-", "_"), None)
+        words = [flag, value, *words] if value is not None else words
+    words = ["--multirun"] * given.multirun + ["--resolve"] * given.resolve + words
+
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    caught: list[BaseException] = []
+
+    def job(config: Any) -> None:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        try:
+            task({str(key): value for key, value in plain.items()})
+        except (InputError, OSError, KeyboardInterrupt) as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # hydra names the job that failed, then goes on here
+            caught.append(error)
+
+    argv, os.environ["HYDRA_FULL_ERROR"] = sys.argv, "1"  # errors come to us instead of being printed
+    sys.argv = ["shiftbench", *words]
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://shiftbench.configs", config_name=name)(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(f"configuration: {error}") from error
+    finally:
+        sys.argv = argv
+    if caught:
+        raise caught[0]
+
+
+def _check_groups(overrides: Sequence[str]) -> None:
+    """Hydra's own message for an unknown option lists a search path; ours names the nearest one."""
+    groups = {"method": registry.METHODS, "data": registry.DATASETS, "clustering": registry.CLUSTERERS}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        for name in value.split(",") if key in groups else []:
+            if name not in groups[key] and name != "base":
+                raise unknown(groups[key].kind, name, groups[key])
+
+

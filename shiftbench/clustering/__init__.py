@@ -1,0 +1,87 @@
+"""Clusterers: features in, a partition out that also assigns new features to its clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from shiftbench.errors import InputError, InputTypeError
+
+
+class Partition(Protocol):
+    """What a clusterer found: a cluster id for each image, and the rule that assigns further images.
+
+    Attributes:
+        labels: int64 ``(N,)``, cluster ids ``0 .. k-1`` of the images it was fitted to.
+        centers: float32 ``(k, D)``, the mean feature of each cluster.
+        inertia: sum of squared distances of the images to their centers.
+    """
+
+    @property
+    def labels(self) -> NDArray[np.int64]: ...
+
+    @property
+    def centers(self) -> NDArray[np.float32]: ...
+
+    @property
+    def inertia(self) -> float: ...
+
+    def predict(self, features: ArrayLike) -> NDArray[np.int64]:
+        """Assign features ``(M, D)`` to the clusters: int64 ids ``(M,)``."""
+        ...
+
+
+class Clusterer(Protocol):
+    """A clustering algorithm with its options, as registered in ``CLUSTERERS``."""
+
+    def fit(self, features: ArrayLike, k: int, seed: int) -> Partition:
+        """Cluster features ``(N, D)`` into k clusters; equal arguments give equal partitions."""
+        ...
+
+    def fit_seeds(self, features: ArrayLike, k: int, seeds: Sequence[int]) -> Sequence[Partition]:
+        """Fit once per seed; the partition of a seed does not depend on which others are asked for."""
+        return [self.fit(features, k, seed) for seed in seeds]
+
+
+def as_features(features: ArrayLike) -> NDArray[np.float32]:
+    """Check features and bring them to the one type that clusterers work in.
+
+    Args:
+        features: ``(N, D)``, one row per image, of any real dtype (float16 included).
+
+    Returns:
+        float32 ``(N, D)`` in C order.
+
+    Raises:
+        InputTypeError: the features are not real numbers.
+        InputError: they are not a matrix, or a row is NaN, infinite or too large to be squared in float32.
+    """
+    array = np.asarray(features)
+    if array.dtype.kind not in "fiub":
+        raise InputTypeError(f"features must be real numbers, not {array.dtype}.")
+    if array.ndim != 2 or 0 in array.shape:
+        raise InputError(f"features must be a matrix with one row per image (N, D), not of shape {array.shape}.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        matrix = np.ascontiguousarray(array, dtype=np.float32)
+        finite = np.isfinite(np.einsum("nd,nd->n", matrix, matrix))
+    if not finite.all():
+        raise InputError(
+            f"features must be finite: {len(finite) - finite.sum()} of {len(finite)} images have NaN, infinite or huge "
+            f"(> 1e18) ones, the first is image {finite.argmin()}. Look at the encoder and its input normalisation."
+        )
+    return matrix
+
+
+def check_k(k: int, n: int) -> None:
+    """Refuse a number of clusters that n images cannot have.
+
+    Raises:
+        InputError: k is not a whole number from 1 to n.
+    """
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise InputError(f"k, the number of clusters, must be a whole number of at least 1, not {k!r}.")
+    if k > n:
+        raise InputError(f"cannot make {k} clusters of {n} images: lower k or give more images.")

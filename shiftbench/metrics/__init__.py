@@ -1,0 +1,1 @@
+"""Numbers about partitions: against labels (external), against each other (agreement), across shifts (robustness)."""

@@ -1,0 +1,209 @@
+"""Results folders that look like real ones, made without torch: how the numbers arise is known, so tests can say
+what a page must show."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from shiftbench.registry import CORRUPTIONS, METRICS
+from shiftbench.results import Results, cells_table, stability_table
+from shiftbench.summary import summarize
+
+COMMON = CORRUPTIONS.names("common")
+CHANCE = {"acc": 0.18, "nmi": 0.04, "ari": 0.0, "ami": 0.0, "purity": 0.19}
+# How much of the clean score each corruption takes away at severity 5, more or less as it is on digits.
+HARSHNESS = dict(
+    zip(COMMON, [0.5, 0.55, 0.75, 0.3, 0.35, 0.3, 0.25, 0.55, 0.65, 0.5, 0.3, 0.8, 0.2, 0.1, 0.08], strict=True)
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a synthetic evaluation covers."""
+
+    encoders: Sequence[tuple[str, int | None, float]] = (
+        ("concurl", 0, 0.89),
+        ("pixels", None, 0.77),
+        ("random:small_cnn", None, 0.64),
+    )
+    corruptions: Sequence[str] = tuple(COMMON)
+    seeds: int = 10
+    metrics: Sequence[str] = tuple(METRICS)
+    protocols: Sequence[str] = ("frozen", "refit")
+    data: str = "digits"
+    fingerprint: str = "d1" * 32
+    weights: str = "w"
+    failed: Sequence[tuple[str, str]] = ()  # (encoder, condition label)
+    k: int = 10
+    table: str = "cifar"
+    examples: bool = True
+    harshness: float = 1.0
+
+    def but(self, **changes) -> "Recipe":
+        return replace(self, **changes)
+
+    @property
+    def conditions(self) -> list[tuple[str, str, int]]:
+        shifted = [("corruption", name, severity) for name in self.corruptions for severity in range(1, 6)]
+        return [("clean", "", 0), *shifted]
+
+
+def slug(encoder: str, train_seed: int | None) -> str:
+    return encoder.replace(":", "-") + ("" if train_seed is None else f"-seed{train_seed}")
+
+
+def make(recipe: Recipe, folder: Path) -> Results:
+    """Write a results folder after a recipe."""
+    results = Results(*_tables(recipe), run=_run(recipe))
+    results.save(folder)
+    if recipe.examples:
+        _write_examples(recipe, folder / "examples")
+    return results
+
+
+def _tables(recipe: Recipe):
+    noise = np.random.default_rng(7)
+    cells, stability = [], []
+    for name, train_seed, level in recipe.encoders:
+        for shift, corruption, severity in [*recipe.conditions, ("chance", "", 0)]:
+            label = f"{corruption}-{severity}" if corruption else shift
+            failed = (name, label) in recipe.failed or (shift == "chance" and (name, "clean") in recipe.failed)
+            keys = {
+                "encoder": name, "train_seed": train_seed, "data": recipe.data, "split": "test", "shift": shift,
+                "corruption": corruption, "severity": severity, "table": recipe.table if corruption else "",
+                "feature": "head" if name == "concurl" else "backbone", "clusterer": "kmeans", "k": recipe.k,
+                "k_source": "true" if recipe.metrics else "given", "n": 360,
+                "status": "failed" if failed else "ok", "reason": "ValueError: features are not finite" if failed else "",
+            }  # fmt: skip
+            lost = recipe.harshness * HARSHNESS.get(corruption, 0) * (severity / 5) ** 1.3 * (1.35 - 0.5 * level)
+            for protocol in recipe.protocols:
+                kept = max(1 - lost * (1 if protocol == "frozen" else 0.8), 0.05)
+                cells += _scores(recipe, keys, protocol, level * kept, shift == "chance", failed, noise)
+                if shift != "chance":
+                    stability += _agreements(recipe, keys, protocol, level, kept, failed, noise)
+    table = cells_table(cells)
+    return table, stability_table(stability), summarize(table)
+
+
+def _scores(recipe, keys, protocol, level, chance, failed, noise) -> Iterable[dict]:
+    for seed in range(recipe.seeds):
+        luck = 0.012 * noise.standard_normal()
+        for metric in recipe.metrics:
+            floor = CHANCE[metric]
+            value = floor + 0.004 * luck if chance else floor + (level + luck) * (1 - floor) * (0.9 if floor else 0.85)
+            yield keys | {
+                "seed": seed, "protocol": protocol, "fit_split": "train" if protocol == "frozen" else "test",
+                "selection": "last", "metric": metric, "value": np.nan if failed else np.clip(value, 0, 1),
+                "higher_is_better": True,
+            }  # fmt: skip
+
+
+def _agreements(recipe, keys, protocol, level, kept, failed, noise) -> Iterable[dict]:
+    axes = {"initialization": 0.72 + 0.25 * level * kept}
+    if keys["shift"] != "clean":
+        axes["shift"] = 0.95 * kept**1.5
+    for axis, mean in axes.items():
+        single = axis == "initialization" and recipe.seeds < 2
+        for metric in ("ari", "ami", "matched_acc"):
+            value = np.nan if failed or single else float(np.clip(mean + 0.02 * noise.standard_normal(), 0, 1))
+            yield keys | {
+                "protocol": protocol, "axis": axis, "metric": metric, "mean": value, "sd": value * 0.05,
+                "ci_low": value - 0.02, "ci_high": min(value + 0.02, 1.0),
+                "n_pairs": recipe.seeds * (recipe.seeds - 1) // 2,
+                "status": "failed" if failed else "skipped" if single else "ok",
+                "reason": keys["reason"] or ("one seed has no other to agree with" if single else ""),
+            }  # fmt: skip
+
+
+def _run(recipe: Recipe) -> dict:
+    encoders = [
+        {
+            "name": name, "train_seed": seed, "slug": slug(name, seed), "feature": "head" if name == "concurl" else "backbone",
+            "fingerprint": hashlib.sha256(f"{recipe.weights}{name}{seed}".encode()).hexdigest(),
+            "dimensions": {"head": 128, "backbone": 128} if name == "concurl" else {"backbone": 3072},
+            "origin": {"method": "concurl", "epochs": 40, "data": "digits"} if seed is not None else {},
+        }
+        for name, seed, _ in recipe.encoders
+    ]  # fmt: skip
+    return {
+        "format": 1, "version": "0.1.0", "command": "shiftbench evaluate --shift corruption",
+        "config": {"clusterer": "kmeans", "seeds": recipe.seeds, "batch_size": 250},
+        "data": {
+            "name": recipe.data, "fingerprint": recipe.fingerprint, "n_train": 1437, "n_test": 360,
+            "classes": [str(i) for i in range(10)] if recipe.metrics else [],
+        },
+        "encoders": encoders, "table": recipe.table, "protocols": list(recipe.protocols), "seeds": recipe.seeds,
+        "k": recipe.k, "dtype": "float32", "versions": {"python": "3.11.7", "torch": "2.15.0", "numpy": "2.4.1"},
+        "hardware": {"cpu": "A processor", "cores": 2, "gpu": None, "system": "Linux"},
+        "seconds": {"load": 0.4, "cells": 31.2, "tables": 2.9, "examples": 1.1}, "started": "2026-11-22T09:00:00+00:00",
+    }  # fmt: skip
+
+
+def _write_examples(recipe: Recipe, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    digits = load_digits()
+    images = np.repeat(np.kron(digits.images / 16 * 255, np.ones((4, 4)))[..., None], 3, axis=-1).astype(np.uint8)
+    noise = np.random.default_rng(3)
+    if recipe.corruptions:
+        rows = [_imitate(images[5], HARSHNESS[name], noise) for name in recipe.corruptions]
+        np.savez_compressed(folder / "corruptions.npz", names=np.array(recipe.corruptions), images=np.stack(rows))
+    flat = digits.data - digits.data.mean(axis=0)
+    axes = np.linalg.svd(flat, full_matrices=False)[2][:2]
+    for name, train_seed, level in recipe.encoders:
+        index = np.stack([np.flatnonzero(digits.target == c)[:8] for c in range(10)]).astype(np.int64)
+        index[9, 5:] = -1
+        typical = images[index]
+        typical[index < 0] = 255
+        arrays = {
+            "typical": typical, "typical_index": index, "map_cluster": digits.target[:360].astype(np.int16),
+            "map_label": digits.target[:360], "map_condition": np.array("contrast-5"),
+            "map_clean": (flat[:360] @ axes.T).astype(np.float32),
+            "map_shifted": ((flat[:360] * 0.3 + noise.normal(0, 3, (360, 64))) @ axes.T).astype(np.float32),
+        }  # fmt: skip
+        if recipe.corruptions:
+            arrays |= {
+                "switching": images[100:124], "switching_index": np.arange(100, 124),
+                "switching_rate": np.linspace(1 - level / 4, 0.6, 24),
+            }  # fmt: skip
+        np.savez_compressed(folder / f"{slug(name, train_seed)}.npz", **arrays)
+
+
+def _imitate(image: np.ndarray, harshness: float, noise: np.random.Generator) -> np.ndarray:
+    steps = [image.astype(float)]
+    for severity in range(1, 6):
+        strength = harshness * severity / 5
+        grey = image * (1 - strength) + 128 * strength
+        steps.append(grey + 90 * strength * noise.standard_normal(image.shape))
+    return np.clip(steps, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory) -> Path:
+    """Three encoders, 15 corruptions x 5 severities, 10 seeds, examples; read it, do not write into it."""
+    folder = tmp_path_factory.mktemp("results") / "digits-demo"
+    make(Recipe(), folder)
+    return folder
+
+
+@pytest.fixture
+def build(tmp_path):
+    """``build(**changes) -> folder`` of a smaller evaluation: 2 corruptions, 3 seeds, ACC and ARI, no examples."""
+    small = Recipe(corruptions=("gaussian_noise", "fog"), seeds=3, metrics=("acc", "ari"), examples=False)
+
+    def build(name: str = "results", **changes) -> Path:
+        make(small.but(**changes), tmp_path / name)
+        return tmp_path / name
+
+    return build
+
+
+def edit_run(folder: Path, **changes) -> None:
+    """Change entries of a folder's run.json."""
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(run | changes))

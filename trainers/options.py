@@ -1,0 +1,143 @@
+"""The options of a training run and how they are checked."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import torch
+
+from shiftbench.errors import InputError, unknown
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What ``trainer.*`` sets, whatever the method; configs/method/base.yaml says where the values come from.
+
+    Args:
+        method, augmentation: see :class:`shiftbench.trainers.base.Method` and
+            :class:`shiftbench.trainers.augment.Augmentation`.
+        k: number of clusters; None = the data set's number of classes.
+        backbone: a registered backbone.
+        epochs: passes over the training split.
+        batch: images per step.
+        drop_last: leave out the last, smaller batch of each epoch.
+        optimizer: SGD or Adam.
+        lr: learning rate before any schedule.
+        momentum: of SGD; Adam's first beta.
+        weight_decay: on every parameter.
+        schedule: of the learning rate, see :meth:`learning_rate`.
+        milestones: shares of the epochs at which ``multistep`` multiplies by ``decay``.
+        decay: that factor.
+        warmup: epochs of linear warm-up.
+        precision: what the backbone computes in.
+        mean, std: input normalisation per channel on the 0..1 scale.
+
+    Raises:
+        InputError: a value outside its range.
+    """
+
+    method: dict
+    augmentation: dict
+    k: int | None
+    backbone: str
+    epochs: int
+    batch: int
+    drop_last: bool
+    optimizer: Literal["sgd", "adam"]
+    lr: float
+    momentum: float
+    weight_decay: float
+    schedule: Literal["multistep", "cosine", "constant"]
+    milestones: tuple[float, ...]
+    decay: float
+    warmup: int
+    precision: Literal["float32", "bfloat16"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        rules = {
+            "epochs": (self.epochs >= 1, "at least 1"),
+            "batch": (self.batch >= 2, "at least 2, since BatchNorm compares images"),
+            "k": (self.k is None or self.k >= 2, "at least 2"),
+            "lr": (self.lr > 0, "above 0"),
+            "momentum": (0 <= self.momentum < 1, "within 0..1"),
+            "weight_decay": (self.weight_decay >= 0, "at least 0"),
+            "decay": (0 < self.decay <= 1, "within 0..1"),
+            "warmup": (0 <= self.warmup < self.epochs, f"at least 0 and below epochs={self.epochs}"),
+            "milestones": (all(0 < share < 1 for share in self.milestones), "shares of the epochs, within 0..1"),
+            "std": (min(self.std) > 0, "above 0"),
+        }
+        for name, (kept, rule) in rules.items():
+            if not kept:
+                raise InputError(f"trainer.{name}={getattr(self, name)} must be {rule}.")
+
+    def learning_rate(self, epoch: int) -> float:
+        """The learning rate of one epoch, counted from 0; everything scales with ``epochs``."""
+        if epoch < self.warmup:
+            return self.lr * (epoch + 1) / (self.warmup + 1)
+        if self.schedule == "cosine":
+            return self.lr * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        if self.schedule == "multistep":
+            return self.lr * self.decay ** sum(epoch >= round(share * self.epochs) for share in self.milestones)
+        return self.lr
+
+
+def bind(
+    factory: Callable[..., Any], options: Mapping[str, Any], where: str, reserved: Collection[str] = ()
+) -> dict[str, Any]:
+    """Check options against the keyword-only parameters of what they will be passed to.
+
+    Args:
+        factory: a class or function with annotated keyword-only parameters.
+        options: what the user gave.
+        where: the prefix of these options in messages ("trainer.method").
+        reserved: parameters that are not for the user.
+
+    Returns:
+        The options, numbers and lists converted to the declared types.
+
+    Raises:
+        InputError: an option is unknown, missing, or of the wrong type.
+    """
+    parameters = inspect.signature(factory).parameters.values()
+    allowed = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in reserved}
+    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    for name in options:
+        if name not in allowed:
+            raise unknown(f"option of {where}", name, allowed)
+    for name, parameter in allowed.items():
+        if parameter.default is parameter.empty and name not in options:
+            raise InputError(f"{where}.{name} is missing.")
+    return {name: _convert(value, hints[name], f"{where}.{name}") for name, value in options.items()}
+
+
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in arguments:
+            return None
+        return _convert(value, next(kind for kind in arguments if kind is not NoneType), name)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise unknown(name, value, arguments)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        kinds = [arguments[0]] * len(value) if Ellipsis in arguments else arguments
+        if len(kinds) == len(value):
+            return tuple(_convert(item, kind, name) for item, kind in zip(value, kinds, strict=True))
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    elif hint in (str, bool, dict) and isinstance(value, hint):
+        return value
+    wanted = hint.__name__ if inspect.isclass(hint) and origin is None else hint
+    raise InputError(f"{name}={value!r} should be {wanted}.")
