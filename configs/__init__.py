@@ -19,7 +19,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         Plain nested dicts and lists, interpolations resolved.
 
     Raises:
-        InputError: an override does not parse or names something that does not exist, or a needed value is missing.
+        InputError: an override does not parse, names something that does not exist, or a needed value is missing.
     """
     import hydra
     from hydra.errors import HydraException, MissingConfigException

@@ -2,53 +2,111 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from shiftbench.corruptions.linear import gaussian, reflect, separable, to_uint8, zoom
+from shiftbench.corruptions import backend
+from shiftbench.corruptions.backend import to_uint8
+from shiftbench.corruptions.linear import gaussian, reflect, separable, zoom
 from shiftbench.corruptions.sampling import Draws
 from shiftbench.corruptions.severity import Row, Table
+
+_BITS = 22  # of fraction in whole-number weights: 255 * 2**22 fits into 31 bits
 
 
 def gaussian_blur(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
     """Gaussian low-pass, edges repeated; constants: (standard deviation in pixels)."""
-    return to_uint8(_gaussian(images, constants[0]) + 1e-3)
+    return _gaussian(images, constants[0])
 
 
 def _gaussian(images: Tensor, sigma: float) -> Tensor:
     height, width = images.shape[2:]
-    return separable(images.float(), gaussian(height, sigma), gaussian(width, sigma))
-
-
-@cache
-def disk_kernel(radius: float, alias_blur: float) -> np.ndarray:
-    """Anti-aliased disk, float32 (2r + 1, 2r + 1), as the published scripts build it."""
-    half = 8 if radius <= 8 else int(radius)
-    offsets = np.arange(-half, half + 1)
-    disk = (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(np.float32)
-    disk /= disk.sum()
-    taps = np.arange(-1, 2) if radius <= 8 else np.arange(-2, 3)
-    weights = np.exp(-0.5 * (taps / alias_blur) ** 2)
-    weights = (weights / weights.sum()).astype(np.float32)
-    n = len(offsets)
-    blurred = sum(w * disk[:, reflect(np.arange(n) + t, n)] for t, w in zip(taps, weights, strict=True))
-    return sum(w * blurred[reflect(np.arange(n) + t, n)] for t, w in zip(taps, weights, strict=True))
+    return to_uint8(separable(images, gaussian(height, sigma), gaussian(width, sigma)))
 
 
 def defocus_blur(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
-    """Convolve with an anti-aliased disk, borders reflected; constants: (radius, blur of the disk's edge), in pixels."""
-    kernel = disk_kernel(*constants)
-    half = len(kernel) // 2
+    """Convolve with an anti-aliased disk, borders reflected; constants: (radius, blur of the disk's rim), in pixels."""
+    weights = disk_weights(*constants)
+    reach = len(weights) - 1
     n, channels, height, width = images.shape
-    rows = torch.from_numpy(reflect(np.arange(-half, height + half), height)).to(images.device)
-    columns = torch.from_numpy(reflect(np.arange(-half, width + half), width)).to(images.device)
-    padded = images[:, :, rows][..., columns].float().view(n * channels, 1, height + 2 * half, width + 2 * half)
-    weight = torch.from_numpy(kernel).to(images.device)[None, None]
-    return to_uint8(functional.conv2d(padded, weight).view(images.shape) + 1e-3)
+    rows, columns = (reflect(np.arange(-reach, size + reach + 1), size) for size in (height, width))
+    if backend.compiled(images):
+        out = torch.empty_like(images)
+        steps = weights - np.pad(weights, ((0, 0), (0, 1)))[:, 1:]
+        _defocus(images.flatten(0, 1).numpy(), steps, rows, columns, out.flatten(0, 1).numpy())
+        return out
+    whole = np.block([[weights[:0:-1, :0:-1], weights[:0:-1]], [weights[:, :0:-1], weights]])
+    padded = images[:, :, torch.from_numpy(rows[:-1])][..., torch.from_numpy(columns[:-1])].double()
+    kernel = torch.from_numpy(whole).to(padded)[None, None]
+    total = functional.conv2d(padded.flatten(0, 1)[:, None], kernel).view(images.shape)
+    return (total.round().long() >> _BITS).clamp(max=255).to(torch.uint8)
+
+
+@lru_cache(maxsize=64)
+def disk_weights(radius: float, alias_blur: float) -> np.ndarray:
+    """Lower right quarter of the anti-aliased disk, whole numbers to be divided by 2**22; int32 (r + 1, r + 1).
+
+    The published scripts blur a disk on a grid of 17 x 17 (radius 8 and less) or (2r + 1) x (2r + 1) pixels whose border
+    reflects, so a disk that touches it weighs a little more than 1. That is kept, and so is on which side of 1 the sum
+    of their float32 weights falls, which decides whether a plain area keeps its value or loses a level.
+    """
+    half, ends = (8, 1) if radius <= 8 else (int(radius), 2)
+    offsets = np.arange(-half, half + 1)
+    disk = (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(np.float32)
+    disk /= disk.sum()
+    taps = np.arange(-ends, ends + 1)
+    rim = np.exp(-0.5 * (taps / alias_blur) ** 2)
+    rim = (rim / rim.sum()).astype(np.float32)
+    places = [reflect(np.arange(len(offsets)) + tap, len(offsets)) for tap in taps]
+    disk = np.sum([w * disk[:, place] for w, place in zip(rim, places, strict=True)], axis=0)
+    disk = np.sum([w * disk[place] for w, place in zip(rim, places, strict=True)], axis=0)
+    quarter = np.rint(disk[half:, half:].astype(float) * 2**_BITS).astype(np.int32)
+    reach = int(np.nonzero(quarter[0])[0].max())
+    quarter = quarter[: reach + 1, : reach + 1].copy()
+    surplus = 4 * quarter[1:, 1:].sum() + 4 * quarter[0, 1:].sum() + quarter[0, 0] - 2**_BITS
+    below = disk.sum(dtype=float) < 1
+    quarter[0, 0] -= max(surplus + 1, 0) if below else min(surplus, 0)
+    return quarter
+
+
+@numba.njit(nogil=True, cache=True)
+def _defocus(planes: np.ndarray, steps: np.ndarray, rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
+    """Sums over a row of the kernel as differences of running sums: one term per step between its weights."""
+    count, height, width = planes.shape
+    reach = steps.shape[0] - 1
+    wide = width + 2 * reach + 1
+    size = height * wide
+    running = np.empty((height + 2 * reach) * wide, np.int32)
+    pair, total = np.zeros(size + wide, np.int32), np.empty(size, np.int32)
+    for p in range(count):
+        for y in range(height + 2 * reach):
+            row, line, value = planes[p, rows[y]], running[y * wide :], np.int32(0)
+            for x in range(wide):
+                line[x] = value
+                value += np.int32(row[columns[x]])
+        total[:] = 0
+        for dy in range(reach + 1):
+            above, below = running[(reach - dy) * wide :], running[(reach + dy) * wide :]
+            for i in range(size):
+                pair[i] = below[i]
+            if dy > 0:
+                for i in range(size):
+                    pair[i] += above[i]
+            for dx in range(reach + 1):
+                step = steps[dy, dx]
+                if step != 0:
+                    left, right = pair[reach - dx :], pair[reach + dx + 1 :]
+                    for i in range(size):
+                        total[i] += step * (right[i] - left[i])
+        for y in range(height):
+            line = total[y * wide :]
+            for x in range(width):
+                out[p, y, x] = min(line[x] >> 22, 255)
 
 
 def glass_blur(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
@@ -60,90 +118,205 @@ def glass_blur(images: Tensor, constants: Row, table: Table, draws: Draws) -> Te
     Constants: (standard deviation of the blurs in pixels, largest displacement, repetitions).
     """
     sigma, delta, repetitions = constants[0], int(constants[1]), int(constants[2])
-    n, channels, height, width = images.shape
-    steps = draws.integers((repetitions, height - 2 * delta, width - 2 * delta, 2), 2 * delta, 0) - delta
-    values = to_uint8(_gaussian(images, sigma) + 1e-3).flatten(2)
-    places = torch.arange(height * width, device=images.device).view(height, width)
-    visited = places[delta + 1 : height - delta + 1, delta + 1 : width - delta + 1].flip(0, 1)
-    for step in steps.unbind(1):
-        origin = places.flatten().repeat(n, 1)
-        taken = visited + step[..., 1] * width + step[..., 0]
-        origin[:, visited.flatten()] = taken.flatten(1)
-        values = values.gather(2, _follow(origin, visited)[:, None].expand(-1, channels, -1))
-    return to_uint8(_gaussian(values.view(images.shape), sigma) + 1e-3)
+    height, width = images.shape[2:]
+    moves = draws.integers((repetitions, height - 2 * delta, width - 2 * delta, 2), 2 * delta, 0)
+    values = _gaussian(images, sigma)
+    if backend.compiled(images):
+        _displace(values.numpy(), moves.numpy(), delta)
+    else:
+        values = _displaced(values, moves, delta)
+    return _gaussian(values, sigma)
 
 
-def _follow(origin: Tensor, visited: Tensor) -> Tensor:
-    """Where each place's value comes from in the end, when a value taken later may itself have been replaced before.
+@numba.njit(nogil=True, cache=True)
+def _displace(values: np.ndarray, moves: np.ndarray, delta: int) -> None:
+    n, channels, height, width = values.shape
+    for i in range(n):
+        for r in range(moves.shape[1]):
+            for j in range(moves.shape[2]):
+                y = height - delta - j
+                for k in range(moves.shape[3]):
+                    x = width - delta - k
+                    v, u = y + moves[i, r, j, k, 1] - delta, x + moves[i, r, j, k, 0] - delta
+                    for c in range(channels):
+                        values[i, c, y, x] = values[i, c, v, u]
 
-    Args:
-        origin: int64 (N, places), the place each place takes its value from.
-        visited: the places in the order in which they take it.
-    """
-    order = torch.full(origin.shape[1:], origin.shape[1], device=origin.device)
-    order[visited.flatten()] = torch.arange(visited.numel(), device=origin.device)
-    places = torch.arange(origin.shape[1], device=origin.device)
-    final = order[origin] >= order  # taken from a place that was not yet replaced
-    link = torch.where(final, places, origin)
-    while True:
-        further = link.gather(1, link)
-        if torch.equal(further, link):
-            break
-        link = further
-    return origin.gather(1, link)
+
+def _displaced(values: Tensor, moves: Tensor, delta: int) -> Tensor:
+    """The scan above in parallel: follow each pixel's origin until one that had not been replaced yet."""
+    n, channels, height, width = values.shape
+    places = torch.arange(height * width, device=values.device)
+    visited = places.view(height, width)[delta + 1 : height - delta + 1, delta + 1 : width - delta + 1].flip(0, 1)
+    flat = values.flatten(2)
+    for move in (moves - delta).unbind(1):
+        origin = places.repeat(n, 1)
+        origin[:, visited.flatten()] = (visited + move[..., 1] * width + move[..., 0]).flatten(1)
+        replaced = origin > places  # the scan comes from the end, so a later place was replaced before
+        replaced &= torch.isin(origin, visited)
+        link = torch.where(replaced, origin, places)
+        while not torch.equal(further := link.gather(1, link), link):
+            link = further
+        flat = flat.gather(2, origin.gather(1, link)[:, None].expand(-1, channels, -1))
+    return flat.view(values.shape)
 
 
 def motion_blur(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
     """One-sided Gaussian blur along a random direction within 45 degrees of the horizontal.
 
+    ImageMagick, which made the published sets, rounds the result; imagecorruptions truncates it.
+
     Constants: (radius, standard deviation), in pixels.
     """
-    angle = draws.uniform((), -45, 45, 0)
-    return to_uint8(motion(images.float(), constants[0], constants[1], angle, table.published) + (
-        0.5 if table.published else 1e-3
-    ))
+    blurred = motion(images, constants[0], constants[1], draws.uniform((), -45, 45, 0), table)
+    return to_uint8(blurred, nudge=0.5) if table.published else to_uint8(blurred)
 
 
-def motion(x: Tensor, radius: float, sigma: float, angle: Tensor, repeat_edge: bool) -> Tensor:
+def motion(x: Tensor, radius: float, sigma: float, angle: Tensor, table: Table) -> Tensor:
     """ImageMagick's motion blur: pixels along a ray, weighted by half a Gaussian, edges repeated.
 
     Args:
-        x: float (N, C, H, W).
+        x: uint8 or float32 (N, C, H, W).
         radius: the ray has 2 * radius + 1 pixels.
         sigma: standard deviation in pixels.
-        angle: (N,), degrees.
-        repeat_edge: False ends the sum where the ray would be longer than the image, as imagecorruptions does.
+        angle: (N,), degrees; 0 looks to the right, 90 down.
+        table: imagecorruptions ends the sum where the ray leaves an image of this size.
+
+    Returns:
+        float32 (N, C, H, W).
     """
-    n, channels, height, width = x.shape
-    taps = torch.arange(2 * int(radius) + 1, dtype=torch.float64, device=x.device)
-    weights = torch.exp(-0.5 * (taps / sigma) ** 2)
-    weights = weights / weights.sum()
-    radians = torch.deg2rad(angle)[:, None]
-    down = torch.ceil(taps * torch.sin(radians) - 0.5).long()
-    right = torch.ceil(taps * torch.cos(radians) - 0.5).long()
-    weights = weights.expand(n, -1)
-    if not repeat_edge:
-        inside = (down.abs() < height) & (right.abs() < width)
-        weights = weights * inside.cumprod(1)
-    rows = torch.arange(height, device=x.device)[None, :, None]
-    columns = torch.arange(width, device=x.device)[None, None]
-    flat, out = x.flatten(2), torch.zeros_like(x)
+    height, width = x.shape[2:]
+    taps = np.arange(2 * int(radius) + 1)
+    weights = np.exp(-0.5 * (taps / sigma) ** 2)
+    weights = np.tile(weights / weights.sum(), (len(x), 1)).astype(np.float32)
+    radians = np.deg2rad(angle.double().cpu().numpy())[:, None]
+    down, right = np.ceil(taps * np.sin(radians) - 0.5), np.ceil(taps * np.cos(radians) - 0.5)
+    if not table.published:
+        weights *= np.logical_and.accumulate((abs(down) < height) & (abs(right) < width), 1)
+    down, right = down.astype(int), right.astype(int)
+    if backend.compiled(x):
+        out = np.empty(x.shape, np.float32)
+        _motion(x.numpy(), down, right, weights, out)
+        return torch.from_numpy(out)
+    flat, total = x.flatten(2).float(), torch.zeros_like(x, dtype=torch.float32)
     for i in range(len(taps)):
-        source = (rows + down[:, i, None, None]).clamp(0, height - 1) * width + (
-            columns + right[:, i, None, None]
-        ).clamp(0, width - 1)
-        tap = flat.gather(2, source.flatten(1)[:, None].expand(-1, channels, -1)).view(x.shape)
-        out += tap * weights[:, i, None, None, None].to(x)
-    return out
+        rows = (np.arange(height) + down[:, i, None]).clip(0, height - 1)
+        columns = (np.arange(width) + right[:, i, None]).clip(0, width - 1)
+        source = torch.from_numpy(rows[:, :, None] * width + columns[:, None]).to(x.device).flatten(1)
+        tap = flat.gather(2, source[:, None].expand(-1, x.shape[1], -1)).view(x.shape)
+        total += tap * torch.from_numpy(weights[:, i, None, None, None]).to(x.device)
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _motion(x: np.ndarray, down: np.ndarray, right: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
+    n, channels, height, width = x.shape
+    for i in range(n):
+        taps = down.shape[1]
+        while weights[i, taps - 1] == 0:
+            taps -= 1
+        top, left = max(0, -down[i, :taps].min()), max(0, -right[i, :taps].min())
+        tall, wide = height + top + max(0, down[i, :taps].max()), width + left + max(0, right[i, :taps].max())
+        size = height * wide - (wide - width)
+        padded, total = np.empty((tall, wide), np.float32), np.empty(height * wide, np.float32)
+        for c in range(channels):
+            for v in range(tall):
+                row = x[i, c, min(max(v - top, 0), height - 1)]
+                for u in range(left):
+                    padded[v, u] = row[0]
+                for u in range(width):
+                    padded[v, left + u] = row[u]
+                for u in range(left + width, wide):
+                    padded[v, u] = row[width - 1]
+            flat = padded.ravel()
+            total[:] = 0
+            t = 0
+            while t < taps:
+                a = flat[(top + down[i, t]) * wide + left + right[i, t] :]
+                s = weights[i, t]
+                if t + 1 < taps:
+                    b = flat[(top + down[i, t + 1]) * wide + left + right[i, t + 1] :]
+                    w = weights[i, t + 1]
+                    for j in range(size):
+                        total[j] = (total[j] + s * a[j]) + w * b[j]
+                else:
+                    for j in range(size):
+                        total[j] += s * a[j]
+                t += 2
+            for y in range(height):
+                line = total[y * wide :]
+                for u in range(width):
+                    out[i, c, y, u] = line[u]
 
 
 def zoom_blur(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
     """Mean of the image and its zooms into the centre; constants: (end of the zoom factors, exclusive; their step)."""
-    factors = np.arange(1, *constants)
-    keep = "centre" if table.published else "corner"
     height, width = images.shape[2:]
-    x = images.float()
-    total = x.clone()
+    begin, source, weights = _zoom_weights(height, width, *constants, "centre" if table.published else "corner")
+    planes = images.flatten(2).flatten(0, 1)
+    if backend.compiled(images):
+        out = torch.empty_like(images)
+        _apply(planes.numpy(), begin, source, weights, out.view(planes.shape).numpy())
+        return out
+    total = torch.full(planes.shape, 2**12, dtype=torch.int32, device=images.device)
+    count = np.diff(begin)
+    for k in range(count.max()):
+        pixels = np.nonzero(count > k)[0]
+        entry = begin[pixels] + k
+        here, there, weight = (torch.from_numpy(a).to(images.device) for a in (pixels, source[entry], weights[entry]))
+        total[:, here] += planes[:, there].int() * weight
+    return (total >> _BITS).to(torch.uint8).view(images.shape)
+
+
+@lru_cache(maxsize=10)
+def _zoom_weights(height: int, width: int, end: float, step: float, keep: str) -> tuple[np.ndarray, ...]:
+    """The whole of zoom blur as one sparse matrix (pixels x pixels) with whole-number weights that sum to 2**22.
+
+    Returns:
+        For every pixel the first of its entries, int64 (H*W + 1,); of each entry the source pixel and weight, int32.
+    """
+    pixels = np.arange(height * width)
+    factors = np.arange(1, end, step)
+    keys, shares = [pixels * (height * width + 1)], [np.ones(height * width)]
     for factor in factors:
-        total += separable(x, zoom(height, float(factor), keep), zoom(width, float(factor), keep))
-    return to_uint8(total / (len(factors) + 1) + 1e-3)
+        rows, columns = zoom(height, float(factor), keep), zoom(width, float(factor), keep)
+        for i in range(rows.weights.shape[1]):
+            for j in range(columns.weights.shape[1]):
+                source = (rows.start[:, None] + i) * width + columns.start + j
+                keys.append(pixels * (height * width) + source.ravel())
+                shares.append((rows.weights[:, i, None].astype(float) * columns.weights[:, j]).ravel())
+    key, entry = np.unique(np.concatenate(keys), return_inverse=True)
+    share = np.bincount(entry, np.concatenate(shares)) / (len(factors) + 1)
+    weights = np.rint(share * 2**_BITS).astype(np.int64)
+    key, weights = key[weights > 0], weights[weights > 0]
+    pixel, source = np.divmod(key, height * width)
+    begin = np.searchsorted(pixel, np.arange(height * width + 1))
+    largest = np.lexsort((weights, pixel))[begin[1:] - 1]
+    weights[largest] += 2**_BITS - np.add.reduceat(weights, begin[:-1])
+    return begin, source.astype(np.int32), weights.astype(np.int32)
+
+
+@numba.njit(nogil=True, cache=True)
+def _apply(planes: np.ndarray, begin: np.ndarray, source: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
+    """A sparse whole-number map, on 32 planes at a time with the planes innermost."""
+    count, size = planes.shape
+    lanes = np.zeros((size, 32), np.uint8)
+    total = np.empty(32, np.int32)
+    for first in range(0, count, 32):
+        members = min(32, count - first)
+        for p in range(members):
+            for i in range(size):
+                lanes[i, p] = planes[first + p, i]
+        for i in range(size):
+            total[:] = 4096
+            k = begin[i]
+            while k + 2 <= begin[i + 1]:
+                a, b, v, w = source[k], source[k + 1], weights[k], weights[k + 1]
+                for p in range(32):
+                    total[p] += v * np.int32(lanes[a, p]) + w * np.int32(lanes[b, p])
+                k += 2
+            if k < begin[i + 1]:
+                a, v = source[k], weights[k]
+                for p in range(32):
+                    total[p] += v * np.int32(lanes[a, p])
+            for p in range(members):
+                out[first + p, i] = total[p] >> 22

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from shiftbench.corruptions.colour import shift_hsv
 from shiftbench.corruptions.jpeg import jpeg
-from shiftbench.corruptions.linear import gaussian, separable, to_uint8
+from shiftbench.corruptions.backend import to_uint8
+from shiftbench.corruptions.linear import gaussian, separable
 from shiftbench.corruptions.sampling import Draws
 from shiftbench.corruptions.severity import Row, Table
 from shiftbench.errors import InputError
@@ -20,7 +21,7 @@ def contrast(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tens
     """Pull every value towards the mean of its channel; constants: (what remains of the difference)."""
     x = images.float()
     mean = x.mean((2, 3), keepdim=True)
-    return to_uint8((x - mean) * constants[0] + mean + 1e-3)
+    return to_uint8((x - mean) * constants[0] + mean)
 
 
 def saturate(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
@@ -106,7 +107,7 @@ def elastic_transform(images: Tensor, constants: Row, table: Table, draws: Draws
             gaussian(width, smoothing * width, truncate=3.0, mirrored=True),
         )
         x = _sample(x, rows + field[:, 1], columns + field[:, 0], _mirror)
-    return to_uint8(x + 1e-3)
+    return to_uint8(x)
 
 
 def _inverse_affine(jitter: Tensor, height: int, width: int) -> Tensor:

@@ -10,8 +10,12 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import numba
+import numpy as np
 import torch
 from torch import Tensor
+
+from shiftbench.corruptions import backend
 
 _LUMA = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -94,16 +98,21 @@ def jpeg(images: Tensor, quality: int) -> Tensor:
     Returns:
         uint8, the shape of images.
     """
+    tables = quantisation(quality)
+    if backend.compiled(images):
+        out = torch.empty_like(images)
+        _jpeg(images.numpy(), tables.numpy(), out.numpy())
+        return out
     height, width = images.shape[2:]
-    tables = quantisation(quality).to(images.device)
+    luma, chroma = tables.to(images.device)
     if images.shape[1] == 1:
-        return _plane(_pad(images[:, 0].int(), 8, 8), tables[0])[:, None, :height, :width].to(torch.uint8)
+        return _coded(_pad(images[:, 0].int(), 8, 8), luma)[:, None, :height, :width].to(torch.uint8)
     red, green, blue = images.int().unbind(1)
     y = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
     cb = (-11059 * red - 21709 * green + 32768 * blue + (128 << 16) + 32767) >> 16
     cr = (32768 * red - 27439 * green - 5329 * blue + (128 << 16) + 32767) >> 16
-    y = _plane(_pad(y, 8, 8), tables[0])[:, :height, :width]
-    cb, cr = (_chroma(plane, tables[1]) - 128 for plane in (cb, cr))
+    y = _coded(_pad(y, 8, 8), luma)[:, :height, :width]
+    cb, cr = (_subsampled(plane, chroma) - 128 for plane in (cb, cr))
     red = y + ((91881 * cr + 32768) >> 16)
     green = y + ((-22554 * cb - 46802 * cr + 32768) >> 16)
     blue = y + ((116130 * cb + 32768) >> 16)
@@ -117,7 +126,7 @@ def _pad(x: Tensor, rows: int, columns: int) -> Tensor:
     return torch.cat([x, x[:, :, -1:].expand(-1, -1, right)], 2)
 
 
-def _plane(x: Tensor, table: Tensor) -> Tensor:
+def _coded(x: Tensor, table: Tensor) -> Tensor:
     """Quantise a plane (N, H, W) of multiples of 8 in the DCT domain; int32 in and out, 0..255."""
     n, height, width = x.shape
     blocks = (x - 128).view(n, height // 8, 8, width // 8, 8)
@@ -130,13 +139,13 @@ def _plane(x: Tensor, table: Tensor) -> Tensor:
     return (c + 128).clamp(0, 255).view(n, height, width)
 
 
-def _chroma(plane: Tensor, table: Tensor) -> Tensor:
+def _subsampled(plane: Tensor, table: Tensor) -> Tensor:
     """Average over 2 x 2, code, and interpolate back with weights 3/4 and 1/4 ("fancy upsampling")."""
     height, width = plane.shape[1:]
     even = _pad(plane, 2, 16)
     total = even[:, ::2, ::2] + even[:, ::2, 1::2] + even[:, 1::2, ::2] + even[:, 1::2, 1::2]
     bias = 1 + torch.arange(total.shape[2], device=plane.device, dtype=torch.int32) % 2
-    small = _plane(_pad((total + bias) >> 2, 8, 8), table)[:, : (height + 1) // 2, : (width + 1) // 2]
+    small = _coded(_pad((total + bias) >> 2, 8, 8), table)[:, : (height + 1) // 2, : (width + 1) // 2]
     above = torch.cat([small[:, :1], small[:, :-1]], 1)
     below = torch.cat([small[:, 1:], small[:, -1:]], 1)
     tall = torch.stack([3 * small + above, 3 * small + below], 2).flatten(1, 2)
@@ -144,3 +153,159 @@ def _chroma(plane: Tensor, table: Tensor) -> Tensor:
     after = torch.cat([tall[:, :, 1:], tall[:, :, -1:]], 2)
     wide = torch.stack([(3 * tall + before + 8) >> 4, (3 * tall + after + 7) >> 4], 3).flatten(2, 3)
     return wide[:, :height, :width]
+
+
+_forward, _inverse = numba.njit(forward_dct), numba.njit(inverse_dct)
+
+
+@numba.njit(nogil=True, cache=True)
+def _code(plane: np.ndarray, table: np.ndarray, scratch: np.ndarray) -> None:
+    """Quantise a plane, int32 (multiple of 8, multiple of 8), in place; scratch has 8 rows and at least its width.
+
+    Eight rows at a time, so that the inner loops run along a whole row of blocks.
+    """
+    turned = scratch[:, : plane.shape[1]]
+    for top in range(0, plane.shape[0], 8):
+        strip = plane[top : top + 8]
+        for x in range(strip.shape[1]):
+            for r in range(8):
+                strip[r, x] -= 128
+        _turn(strip, turned)
+        _transform_forward(turned, 11)
+        _turn(turned, strip)
+        _transform_forward(strip, 15)
+        for v in range(8):
+            line = strip[v]
+            for u in range(8):
+                step = np.float32(8 * table[v, u])
+                for x in range(u, strip.shape[1], 8):
+                    value = line[x]
+                    level = np.int32((np.float32(abs(value)) + np.float32(4 * table[v, u]) + np.float32(0.5)) / step)
+                    line[x] = (-level if value < 0 else level) * table[v, u]
+        _transform_inverse(strip, 11)
+        _turn(strip, turned)
+        _transform_inverse(turned, 18)
+        _turn(turned, strip)
+        for r in range(8):
+            line = strip[r]
+            for x in range(strip.shape[1]):
+                line[x] = min(max(line[x] + 128, 0), 255)
+
+
+@numba.njit(nogil=True, cache=True)
+def _turn(x: np.ndarray, out: np.ndarray) -> None:
+    """Transpose every 8 x 8 block of x (8, W)."""
+    for block in range(0, x.shape[1], 8):
+        for r in range(8):
+            for k in range(8):
+                out[k, block + r] = x[r, block + k]
+
+
+@numba.njit(nogil=True, cache=True)
+def _transform_forward(x: np.ndarray, shift: int) -> None:
+    x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
+    for i in range(x.shape[1]):
+        samples = x0[i], x1[i], x2[i], x3[i], x4[i], x5[i], x6[i], x7[i]
+        x0[i], x1[i], x2[i], x3[i], x4[i], x5[i], x6[i], x7[i] = _forward(samples, shift)
+
+
+@numba.njit(nogil=True, cache=True)
+def _transform_inverse(x: np.ndarray, shift: int) -> None:
+    x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
+    for i in range(x.shape[1]):
+        samples = x0[i], x1[i], x2[i], x3[i], x4[i], x5[i], x6[i], x7[i]
+        x0[i], x1[i], x2[i], x3[i], x4[i], x5[i], x6[i], x7[i] = _inverse(samples, shift)
+
+
+@numba.njit(nogil=True, cache=True)
+def _jpeg(images: np.ndarray, tables: np.ndarray, out: np.ndarray) -> None:
+    n, channels, height, width = images.shape
+    tall, wide = (height + 7) // 8 * 8, (width + 7) // 8 * 8
+    h, w = (height + 1) // 2, (width + 1) // 2
+    y = np.empty((tall, wide), np.int32)
+    cb, cr = np.empty((2 * h, 2 * w), np.int32), np.empty((2 * h, 2 * w), np.int32)
+    small = np.empty((2, (h + 7) // 8 * 8, (w + 7) // 8 * 8), np.int32)
+    scratch, sums = np.empty((8, wide), np.int32), np.empty(w + 2, np.int32)
+    for i in range(n):
+        if channels == 1:
+            for v in range(height):
+                for u in range(width):
+                    y[v, u] = images[i, 0, v, u]
+        else:
+            _to_ycc(images[i], y, cb, cr)
+            _halve(cb, height, width, small[0])
+            _halve(cr, height, width, small[1])
+            for c in range(2):
+                _code(small[c], tables[1], scratch)
+        for v in range(height):
+            for u in range(width, wide):
+                y[v, u] = y[v, width - 1]
+        for v in range(height, tall):
+            y[v] = y[height - 1]
+        _code(y, tables[0], scratch)
+        if channels == 1:
+            for v in range(height):
+                for u in range(width):
+                    out[i, 0, v, u] = y[v, u]
+        else:
+            _double(small[0, :h, :w], sums, cb)
+            _double(small[1, :h, :w], sums, cr)
+            _to_rgb(y, cb, cr, out[i])
+
+
+@numba.njit(nogil=True, cache=True)
+def _to_ycc(image: np.ndarray, y: np.ndarray, cb: np.ndarray, cr: np.ndarray) -> None:
+    for v in range(image.shape[1]):
+        red, green, blue = image[0, v], image[1, v], image[2, v]
+        a, b, c = y[v], cb[v], cr[v]
+        for u in range(image.shape[2]):
+            r, g, s = np.int32(red[u]), np.int32(green[u]), np.int32(blue[u])
+            a[u] = (19595 * r + 38470 * g + 7471 * s + 32768) >> 16
+            b[u] = (-11059 * r - 21709 * g + 32768 * s + 8421375) >> 16
+            c[u] = (32768 * r - 27439 * g - 5329 * s + 8421375) >> 16
+
+
+@numba.njit(nogil=True, cache=True)
+def _to_rgb(y: np.ndarray, cb: np.ndarray, cr: np.ndarray, out: np.ndarray) -> None:
+    for v in range(out.shape[1]):
+        red, green, blue = out[0, v], out[1, v], out[2, v]
+        a, b, c = y[v], cb[v], cr[v]
+        for u in range(out.shape[2]):
+            s, t = b[u] - 128, c[u] - 128
+            red[u] = min(max(a[u] + ((91881 * t + 32768) >> 16), 0), 255)
+            green[u] = min(max(a[u] + ((-22554 * s - 46802 * t + 32768) >> 16), 0), 255)
+            blue[u] = min(max(a[u] + ((116130 * s + 32768) >> 16), 0), 255)
+
+
+@numba.njit(nogil=True, cache=True)
+def _halve(plane: np.ndarray, height: int, width: int, out: np.ndarray) -> None:
+    """Average over 2 x 2 pixels of the leading (height, width), rounded down and up in turns; edges repeated."""
+    if width % 2:
+        plane[:, width] = plane[:, width - 1]
+    if height % 2:
+        plane[height] = plane[height - 1]
+    h, w = plane.shape[0] // 2, plane.shape[1] // 2
+    for v in range(h):
+        above, below, line = plane[2 * v], plane[2 * v + 1], out[v]
+        for u in range(w):
+            line[u] = (above[2 * u] + above[2 * u + 1] + below[2 * u] + below[2 * u + 1] + 1 + u % 2) >> 2
+        for u in range(w, out.shape[1]):
+            edge = above[2 * w - 1] + below[2 * w - 1]
+            line[u] = (2 * edge + 1 + u % 2) >> 2
+    for v in range(h, out.shape[0]):
+        out[v] = out[h - 1]
+
+
+@numba.njit(nogil=True, cache=True)
+def _double(small: np.ndarray, sums: np.ndarray, out: np.ndarray) -> None:
+    """Interpolate to twice the size with weights 3/4 and 1/4, edges repeated."""
+    h, w = small.shape
+    for v in range(2 * h):
+        near, far = small[v // 2], small[min(max(v // 2 + 2 * (v % 2) - 1, 0), h - 1)]
+        for u in range(w):
+            sums[u + 1] = 3 * near[u] + far[u]
+        sums[0], sums[w + 1] = sums[1], sums[w]
+        line = out[v]
+        for u in range(w):
+            line[2 * u] = (3 * sums[u + 1] + sums[u] + 8) >> 4
+            line[2 * u + 1] = (3 * sums[u + 1] + sums[u + 2] + 7) >> 4

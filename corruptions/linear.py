@@ -1,27 +1,39 @@
-"""Linear maps along one side of an image, as small matrices: blurs, zooms and resizes with their border rules.
-
-A separable map of an image ``X`` (H, W) is ``rows @ X @ columns.T``. The matrices are float64, built once per size.
-"""
+"""Linear maps along one side of an image, as banded matrices: blurs, zooms and resizes with their border rules."""
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from math import ceil
+from typing import NamedTuple
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
 
-
-def _matrix(sources: np.ndarray, weights: np.ndarray, n: int) -> Tensor:
-    """(rows, n) float64 with weights[i, j] added at column sources[i, j]."""
-    matrix = np.zeros((len(sources), n))
-    np.add.at(matrix, (np.arange(len(sources))[:, None], sources), weights)
-    return torch.from_numpy(matrix)
+from shiftbench.corruptions import backend
 
 
-def _clamp(index: np.ndarray, n: int) -> np.ndarray:
-    return np.clip(index, 0, n - 1)
+class Band(NamedTuple):
+    """A matrix (m, n) whose rows are zero outside a band.
+
+    Attributes:
+        start: int64 (m,), the first column of each row's band.
+        weights: float32 (m, k), the band.
+    """
+
+    start: np.ndarray
+    weights: np.ndarray
+
+
+def _band(sources: np.ndarray, weights: np.ndarray, n: int) -> Band:
+    """The matrix (m, n) with weights[i, j] added at column sources[i, j]."""
+    rows = np.arange(len(sources))[:, None]
+    width = int((sources.max(1) - sources.min(1)).max()) + 1
+    start = np.minimum(sources.min(1), n - width)
+    band = np.zeros((len(sources), width))
+    np.add.at(band, (rows, sources - start[:, None]), weights)
+    return Band(start, band.astype(np.float32))
 
 
 def mirror(index: np.ndarray, n: int) -> np.ndarray:
@@ -31,14 +43,14 @@ def mirror(index: np.ndarray, n: int) -> np.ndarray:
 
 
 def reflect(index: np.ndarray, n: int) -> np.ndarray:
-    """Whole-sample symmetric border, ``c b | a b c | b a`` (OpenCV's default)."""
-    index = np.abs(index) % (2 * n - 2)
+    """Whole-sample symmetric border, ``c b | a b c | b a``."""
+    index = index % (2 * n - 2)
     return np.minimum(index, 2 * n - 2 - index)
 
 
-@cache
-def gaussian(n: int, sigma: float, truncate: float = 4.0, mirrored: bool = False) -> Tensor:
-    """Gaussian smoothing of n samples, (n, n).
+@lru_cache(maxsize=128)
+def gaussian(n: int, sigma: float, truncate: float = 4.0, mirrored: bool = False) -> Band:
+    """Gaussian smoothing of n samples.
 
     Args:
         n: number of samples.
@@ -50,12 +62,12 @@ def gaussian(n: int, sigma: float, truncate: float = 4.0, mirrored: bool = False
     offsets = np.arange(-radius, radius + 1)
     kernel = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
     sources = np.arange(n)[:, None] + offsets
-    border = mirror if mirrored else _clamp
-    return _matrix(border(sources, n), np.broadcast_to(kernel / kernel.sum(), sources.shape), n)
+    sources = mirror(sources, n) if mirrored else sources.clip(0, n - 1)
+    return _band(sources, np.broadcast_to(kernel / kernel.sum(), sources.shape), n)
 
 
-@cache
-def zoom(n: int, factor: float, keep: str) -> Tensor:
+@lru_cache(maxsize=128)
+def zoom(n: int, factor: float, keep: str) -> Band:
     """Zoom into the centre of n samples by linear interpolation, first sample on first and last on last.
 
     Args:
@@ -72,13 +84,12 @@ def zoom(n: int, factor: float, keep: str) -> Tensor:
         position = position[start : start + n]
     first = np.floor(position).astype(int)
     share = position - first
-    return _matrix(
-        top + np.stack([first, np.minimum(first + 1, crop - 1)], 1), np.stack([1 - share, share], 1), n
-    )
+    sources = top + np.stack([first, np.minimum(first + 1, crop - 1)], 1)
+    return _band(sources, np.stack([1 - share, share], 1), n)
 
 
-def resize(n: int, size: int, step: float, cubic: bool) -> Tensor:
-    """Resampling without anti-aliasing as OpenCV does it, (size, n).
+def resize(n: int, size: int, step: float, cubic: bool) -> Band:
+    """Resampling without anti-aliasing as OpenCV does it.
 
     Args:
         n: number of samples.
@@ -89,19 +100,94 @@ def resize(n: int, size: int, step: float, cubic: bool) -> Tensor:
     position = (np.arange(size) + 0.5) * step - 0.5
     first = np.floor(position).astype(int)
     t = (position - first)[:, None]
-    if cubic:
-        a, distance = -0.75, np.abs(t - np.arange(-1, 3))
-        near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
-        far = ((distance - 5) * distance + 8) * distance * a - 4 * a
-        return _matrix(_clamp(first[:, None] + np.arange(-1, 3), n), np.where(distance <= 1, near, far), n)
-    return _matrix(_clamp(first[:, None] + np.arange(2), n), np.concatenate([1 - t, t], 1), n)
+    if not cubic:
+        return _band((first[:, None] + [0, 1]).clip(0, n - 1), np.concatenate([1 - t, t], 1), n)
+    a, distance = -0.75, np.abs(t - [-1, 0, 1, 2])
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = ((distance - 5) * distance + 8) * distance * a - 4 * a
+    return _band((first[:, None] + [-1, 0, 1, 2]).clip(0, n - 1), np.where(distance <= 1, near, far), n)
 
 
-def separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """``rows @ x @ columns.T`` for x (..., H, W), in x's dtype and on its device."""
-    return rows.to(x) @ (x @ columns.to(x).T)
+def separable(x: Tensor, rows: Band, columns: Band) -> Tensor:
+    """``rows @ x @ columns.T`` in float32.
+
+    Args:
+        x: uint8 or float32 (..., H, W), contiguous.
+        rows: (h, H).
+        columns: (w, W).
+
+    Returns:
+        float32 (..., h, w).
+    """
+    shape = (*x.shape[:-2], len(rows.start), len(columns.start))
+    if not backend.compiled(x):
+        return _along_rows(_along_rows(x, rows).mT, columns).mT.contiguous()
+    out = np.empty(shape, np.float32)
+    planes = x.flatten(0, -3).numpy()
+    _separable(planes, rows.start, rows.weights, columns.start, columns.weights, out.reshape(-1, *shape[-2:]))
+    return torch.from_numpy(out)
 
 
-def to_uint8(x: Tensor) -> Tensor:
-    """Clip to 0..255 and cut the fraction off, as the published sets do."""
-    return x.clamp(0, 255).to(torch.uint8)
+def _along_rows(x: Tensor, band: Band) -> Tensor:
+    start, weights = (torch.from_numpy(part).to(x.device) for part in band)
+    total = x[..., start, :] * weights[:, 0, None]
+    for k in range(1, weights.shape[1]):
+        total += x[..., start + k, :] * weights[:, k, None]
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _separable(
+    planes: np.ndarray,
+    row_start: np.ndarray,
+    row_weights: np.ndarray,
+    column_start: np.ndarray,
+    column_weights: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    count, height, width = planes.shape
+    _, h, w = out.shape
+    group = max(1, min(count, 192 // width))  # planes side by side: long rows make the loops worth their start
+    flat, tall = np.empty((height, group * width), np.float32), np.empty((h, group * width), np.float32)
+    turned, wide = np.empty((width, group * h), np.float32), np.empty((w, group * h), np.float32)
+    for first in range(0, count, group):
+        members = min(group, count - first)
+        for p in range(members):
+            for y in range(height):
+                for x in range(width):
+                    flat[y, p * width + x] = planes[first + p, y, x]
+        _smear(flat, row_start, row_weights, tall)
+        for p in range(members):
+            for y in range(h):
+                for x in range(width):
+                    turned[x, p * h + y] = tall[y, p * width + x]
+        _smear(turned, column_start, column_weights, wide)
+        for p in range(members):
+            for x in range(w):
+                for y in range(h):
+                    out[first + p, y, x] = wide[x, p * h + y]
+
+
+@numba.njit(nogil=True, cache=True)
+def _smear(x: np.ndarray, start: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
+    """out[i] = sum over k of weights[i, k] * x[start[i] + k], added in the order of k."""
+    taps, width = weights.shape[1], x.shape[1]
+    for i in range(out.shape[0]):
+        s = start[i]
+        w = weights[i, 0]
+        for j in range(width):
+            out[i, j] = w * x[s, j]
+        k = 1
+        while k + 4 <= taps:
+            a, b, c, d = weights[i, k], weights[i, k + 1], weights[i, k + 2], weights[i, k + 3]
+            for j in range(width):
+                total = out[i, j] + a * x[s + k, j]
+                total = total + b * x[s + k + 1, j]
+                total = total + c * x[s + k + 2, j]
+                out[i, j] = total + d * x[s + k + 3, j]
+            k += 4
+        while k < taps:
+            a = weights[i, k]
+            for j in range(width):
+                out[i, j] += a * x[s + k, j]
+            k += 1

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shiftbench.corruptions import backend
 from shiftbench.corruptions.sampling import Draws, fill_words
 from shiftbench.corruptions.severity import Row, Table
 
@@ -102,7 +103,7 @@ def _table(kind: str, constant: float, relative: float) -> Tensor:
 
 def _sample(images: Tensor, draws: Draws, kind: str, constant: float, relative: float) -> Tensor:
     table = _table(kind, constant, relative)
-    if images.device.type == "cpu":
+    if backend.compiled(images):
         out = torch.empty_like(images)
         flat = images.flatten(1).numpy()
         _sample_kernel(flat, table.numpy().ravel(), *draws.key, draws.index.numpy(), out.view(flat.shape).numpy())

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
+from math import prod
 from typing import Any
 
 import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from shiftbench.corruptions import backend
+
+Shape = tuple[int, ...]
 
 
 def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, Any, Any, Any]:
@@ -35,6 +40,72 @@ def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, A
     return c0, c1, c2, c3
 
 
+class Draws:
+    """The random numbers of one (seed, corruption, severity) for a batch of images.
+
+    Every draw names its purpose by a small integer ``field``; two draws of one corruption use two fields.
+
+    Attributes:
+        index: the images' global indices, int64 (N,), on the images' device.
+        key: two 32-bit words.
+    """
+
+    def __init__(self, seed: int, name: str, severity: int, index: Tensor) -> None:
+        digest = hashlib.blake2b(f"{seed}/{name}/{severity}".encode(), digest_size=8).digest()
+        self.key = int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
+        self.index = index
+
+    def words(self, shape: Shape, field: int) -> Tensor:
+        """Uniform 32-bit words, int64 (N, *shape)."""
+        if backend.compiled(self.index):
+            return self._compiled(_words, shape, field, np.int64)
+        count = prod(shape)
+        low, high = (self.index & 0xFFFFFFFF)[:, None], ((self.index >> 32) & 0xFFFFFFFF)[:, None]
+        block = torch.arange(_blocks(count), device=self.index.device)[None]
+        lanes = philox(low, high, block, torch.full_like(block, field), *self.key)
+        return torch.cat(lanes, 1)[:, :count].reshape(-1, *shape)
+
+    def uniform(self, shape: Shape, low: float, high: float, field: int) -> Tensor:
+        """Uniform on [low, high), float32 (N, *shape): 2**24 equidistant values."""
+        step, low = np.float32((high - low) / 2**24), np.float32(low)
+        if backend.compiled(self.index):
+            return self._compiled(_uniform, shape, field, np.float32, low, step)
+        return (self.words(shape, field) >> 8).float() * step.item() + low.item()
+
+    def normal(self, shape: Shape, mean: float, std: float, field: int) -> Tensor:
+        """Normal, float32 (N, *shape): one of 65,536 equally likely values, the largest 4.4 ``std`` from the mean."""
+        values = mean + std * normal_quantiles()
+        if backend.compiled(self.index):
+            return self._compiled(_pick, shape, field, np.float32, values.float().numpy())
+        return values.float().to(self.index.device)[self.words(shape, field) >> 16]
+
+    def integers(self, shape: Shape, stop: int, field: int) -> Tensor:
+        """Uniform on 0 .. stop - 1, int64 (N, *shape)."""
+        if backend.compiled(self.index):
+            return self._compiled(_integers, shape, field, np.int64, stop)
+        return (self.words(shape, field) * stop) >> 32
+
+    def _compiled(self, kernel: Any, shape: Shape, field: int, dtype: type, *options: Any) -> Tensor:
+        out = np.empty((len(self.index), prod(shape)), dtype)
+        kernel(*self.key, self.index.numpy(), field, *options, out)
+        return torch.from_numpy(out).view(-1, *shape)
+
+
+@cache
+def normal_quantiles() -> Tensor:
+    """65,536 equally likely standard normal values, float64: the mean of each slice of the distribution.
+
+    Slice means keep the mean exact and lose 2e-5 of the variance.
+    """
+    edges = torch.special.ndtri(torch.arange(65537, dtype=torch.float64) / 65536)
+    density = torch.exp(-0.5 * edges**2) / (2 * torch.pi) ** 0.5
+    return (density[:-1] - density[1:]) * 65536
+
+
+def _blocks(count: int) -> int:
+    return -(-count // 4)
+
+
 _philox = numba.njit(inline="always")(philox)
 
 
@@ -52,64 +123,38 @@ def fill_words(k0: int, k1: int, index: int, field: int, out: np.ndarray) -> Non
 
 
 @numba.njit(nogil=True, cache=True)
-def _fill_batch(k0: int, k1: int, index: np.ndarray, field: int, out: np.ndarray) -> None:
-    for i in range(index.shape[0]):
-        fill_words(k0, k1, index[i], field, out[i])
+def _words(k0: int, k1: int, index: np.ndarray, field: int, out: np.ndarray) -> None:
+    words = np.empty((out.shape[1] + 3) // 4 * 4, np.uint32)
+    for i in range(out.shape[0]):
+        fill_words(k0, k1, index[i], field, words)
+        for j in range(out.shape[1]):
+            out[i, j] = words[j]
 
 
-@cache
-def _normal_quantiles() -> Tensor:
-    """65,536 equally likely standard normal values, float64: the mean of each slice of the distribution.
-
-    Slice means keep the mean exact and lose 2e-5 of the variance.
-    """
-    edges = torch.special.ndtri(torch.arange(65537, dtype=torch.float64) / 65536)
-    density = torch.exp(-0.5 * edges**2)
-    return (density[:-1] - density[1:]) * 65536 / (2 * torch.pi) ** 0.5
+@numba.njit(nogil=True, cache=True)
+def _integers(k0: int, k1: int, index: np.ndarray, field: int, stop: int, out: np.ndarray) -> None:
+    words = np.empty((out.shape[1] + 3) // 4 * 4, np.uint32)
+    for i in range(out.shape[0]):
+        fill_words(k0, k1, index[i], field, words)
+        for j in range(out.shape[1]):
+            out[i, j] = (np.int64(words[j]) * stop) >> 32
 
 
-class Draws:
-    """The random numbers of one (seed, corruption, severity) for a batch of images.
+@numba.njit(nogil=True, cache=True)
+def _uniform(
+    k0: int, k1: int, index: np.ndarray, field: int, low: np.float32, step: np.float32, out: np.ndarray
+) -> None:
+    words = np.empty((out.shape[1] + 3) // 4 * 4, np.uint32)
+    for i in range(out.shape[0]):
+        fill_words(k0, k1, index[i], field, words)
+        for j in range(out.shape[1]):
+            out[i, j] = np.float32(words[j] >> np.uint32(8)) * step + low
 
-    Every draw names its purpose by a small integer ``field``; two draws of one corruption use two fields.
 
-    Attributes:
-        index: the images' global indices, int64 (N,), on the images' device.
-        key: two 32-bit words.
-    """
-
-    def __init__(self, seed: int, name: str, severity: int, index: Tensor) -> None:
-        digest = hashlib.blake2b(f"{seed}/{name}/{severity}".encode(), digest_size=8).digest()
-        self.key = int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
-        self.index = index
-
-    def words(self, shape: tuple[int, ...], field: int) -> Tensor:
-        """Uniform 32-bit words, int64 (N, *shape)."""
-        count = int(np.prod(shape))
-        blocks = -(-count // 4)
-        n = len(self.index)
-        if self.index.device.type == "cpu":
-            out = np.empty((n, 4 * blocks), np.int64)
-            _fill_batch(*self.key, self.index.numpy(), field, out)
-            words = torch.from_numpy(out)
-        else:
-            words = torch.stack(self._lanes(blocks, field), dim=1).flatten(1)
-        return words[:, :count].reshape(n, *shape)
-
-    def _lanes(self, blocks: int, field: int) -> tuple[Tensor, ...]:
-        low, high = (self.index & 0xFFFFFFFF)[:, None], ((self.index >> 32) & 0xFFFFFFFF)[:, None]
-        block = torch.arange(blocks, device=self.index.device)[None]
-        return philox(low, high, block, torch.full_like(block, field), *self.key)
-
-    def uniform(self, shape: tuple[int, ...], low: float, high: float, field: int) -> Tensor:
-        """Uniform on the open interval (low, high), float64 (N, *shape), 2**32 equidistant values."""
-        return low + (self.words(shape, field) + 0.5) * ((high - low) / 2**32)
-
-    def normal(self, shape: tuple[int, ...], mean: float, std: float, field: int) -> Tensor:
-        """Normal, float64 (N, *shape): one of 65,536 equally likely values, the largest 4.4 from the mean."""
-        table = _normal_quantiles().to(self.index.device)
-        return mean + std * table[self.words(shape, field) >> 16]
-
-    def integers(self, shape: tuple[int, ...], stop: int | Tensor, field: int) -> Tensor:
-        """Uniform on 0 .. stop - 1, int64 (N, *shape); a tensor ``stop`` broadcasts against that shape."""
-        return (self.words(shape, field) * stop) >> 32
+@numba.njit(nogil=True, cache=True)
+def _pick(k0: int, k1: int, index: np.ndarray, field: int, values: np.ndarray, out: np.ndarray) -> None:
+    words = np.empty((out.shape[1] + 3) // 4 * 4, np.uint32)
+    for i in range(out.shape[0]):
+        fill_words(k0, k1, index[i], field, words)
+        for j in range(out.shape[1]):
+            out[i, j] = values[words[j] >> np.uint32(16)]

@@ -15,7 +15,8 @@ from torch import Tensor
 from shiftbench.corruptions.blur import motion
 from shiftbench.corruptions.colour import shift_hsv
 from shiftbench.corruptions.droplets import droplets
-from shiftbench.corruptions.linear import gaussian, resize, separable, to_uint8, zoom
+from shiftbench.corruptions.backend import to_uint8
+from shiftbench.corruptions.linear import gaussian, resize, separable, zoom
 from shiftbench.corruptions.sampling import Draws
 from shiftbench.corruptions.severity import Row, Table
 from shiftbench.errors import InputError
@@ -41,12 +42,12 @@ def snow(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
     layer = torch.where(layer < threshold, 0.0, layer.clamp(0, 1)) * 255
     if table.published:
         layer = layer.floor()
-    layer = motion(layer, radius, sigma, draws.uniform((), -135, -45, 1), table.published).round()
+    layer = motion(layer, radius, sigma, draws.uniform((), -135, -45, 1), table).round()
     layer = layer[..., :height, :width]
     x = images.float()
     grey = _luma(x)
     x = weight * x + (1 - weight) * torch.maximum(x, grey * 1.5 + 127.5)
-    return to_uint8(x + layer + layer.flip(-1, -2) + 1e-3)
+    return to_uint8(x + layer + layer.flip(-1, -2))
 
 
 def _luma(x: Tensor) -> Tensor:
@@ -63,15 +64,16 @@ def frost(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
     """
     channels, height, width = images.shape[1:]
     pixels, shape, start = (part.to(images.device) for part in _textures(table.frost, height, width))
-    which = draws.integers((), len(shape), 0)
-    top = draws.integers((), shape[which, 0] - height, 1)
-    left = draws.integers((), shape[which, 1] - width, 2)
+    place = draws.uniform((3,), 0, 1, 0)
+    which = (place[:, 0] * len(shape)).long()
+    top = (place[:, 1] * (shape[which, 0] - height)).long()
+    left = (place[:, 2] * (shape[which, 1] - width)).long()
     row = (start[which] + top * shape[which, 1] + left)[:, None]
     row = row + torch.arange(height, device=images.device) * shape[which, 1, None]
     crop = pixels[row[..., None] + torch.arange(width, device=images.device)].float().permute(0, 3, 1, 2)
     if channels == 1:
         crop = _luma(crop)
-    return to_uint8(constants[0] * images.float() + constants[1] * crop + 1e-3)
+    return to_uint8(constants[0] * images.float() + constants[1] * crop)
 
 
 @cache
@@ -100,7 +102,7 @@ def _resized(texture: Tensor, factor: float, height: int, width: int) -> Tensor:
         size = ceil(h * scale), ceil(w * scale)
         step, cubic = (h / size[0], w / size[1]), True
     rows, columns = resize(h, size[0], step[0], cubic), resize(w, size[1], step[1], cubic)
-    return to_uint8(separable(texture.double(), rows, columns) + 0.5)
+    return to_uint8(separable(texture, rows, columns) + 0.5)
 
 
 @cache
@@ -125,7 +127,7 @@ def fog(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
     haze = plasma(draws.uniform((size * size - 1,), -1, 1, 0).float(), size, decay)[:, None, :height, :width]
     x = images.float()
     peak = x.amax((1, 2, 3), keepdim=True)
-    return to_uint8((x + 255 * thickness * haze) * (peak / (peak + 255 * thickness)) + 1e-3)
+    return to_uint8((x + 255 * thickness * haze) * (peak / (peak + 255 * thickness)))
 
 
 def plasma(noise: Tensor, size: int, decay: float) -> Tensor:
@@ -186,6 +188,6 @@ def spatter(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tenso
         spots = (liquid > threshold).float()
         spots = separable(spots, gaussian(height, strength), gaussian(width, strength))
         spots = torch.where(spots < 0.8, 0.0, spots)
-        return to_uint8(images * (1 - spots) + spots * colour + 1e-3)
+        return to_uint8(images * (1 - spots) + spots * colour)
     liquid = torch.where(liquid < threshold, 0.0, liquid * 255).to(torch.uint8)
-    return to_uint8(images + strength * droplets(liquid[:, 0])[:, None] * colour + 1e-3)
+    return to_uint8(images + strength * droplets(liquid[:, 0])[:, None] * colour)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from html import escape
 
 import matplotlib
+import seaborn as sns
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -24,15 +25,21 @@ SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 FLOORS = ("#59616b", "#98a0aa")  # what has learned nothing is grey
 DASHES = ((), (4, 1.6), (1.2, 1.2), (5, 1.4, 1.2, 1.4))
 MARKERS = ("o", "s", "D", "^")
-HEAT = "mako"  # perceptually uniform, and readable without colour vision
+HEAT = sns.color_palette("mako", as_cmap=True)  # perceptually uniform, readable without colour vision
 # Tol (2021), "muted": clusters on a map; the marker changes when the colours begin again.
 CLUSTERS = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499")
 
-_VARIABLES = {
-    INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper",
-    **{colour: f"series-{i}" for i, colour in enumerate(SERIES)},
-    **{colour: f"floor-{i}" for i, colour in enumerate(FLOORS)},
-}  # fmt: skip
+# The same colours on the dark page, lighter where they would sink.
+_DARK = ("#e8ebef", "#9ba4b0", "#2b323b", "#14181d")
+_DARK_SERIES = ("#4fa8e0", "#f0803c", "#35c495", "#dd95bb", "#e9b03a", "#86cdf2")
+_DARK_FLOORS = ("#a9b1bb", "#78818c")
+
+_ROLES = ["ink", "muted", "line", "paper", *(f"series-{i}" for i in range(6)), "floor-0", "floor-1"]
+_VARIABLES = dict(zip((INK, MUTED, LINE, PAPER, *SERIES, *FLOORS), _ROLES, strict=True))
+CSS_COLOURS = {
+    role: (light, dark)
+    for (light, role), dark in zip(_VARIABLES.items(), (*_DARK, *_DARK_SERIES, *_DARK_FLOORS), strict=True)
+}
 
 _RC = {
     "svg.fonttype": "none",
@@ -141,9 +148,15 @@ def drawing(salt: str = "shiftbench") -> Iterator[None]:
         yield
 
 
-def panel(width: float, height: float) -> Figure:
-    """An empty figure of so many CSS pixels."""
-    return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
+def panel(
+    width: float, height: float, *, left: float = 30, right: float = 10, bottom: float = 22, top: float = 28
+) -> Figure:
+    """An empty figure of so many CSS pixels, with margins of so many."""
+    figure = Figure(figsize=(width / 72, height / 72), dpi=180)  # of rasterised parts; an SVG has 72 units per inch
+    figure.subplots_adjust(
+        left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height
+    )
+    return figure
 
 
 def _inline(svg: str, alt: str) -> str:
@@ -154,10 +167,14 @@ def _inline(svg: str, alt: str) -> str:
     viewbox = re.search(r'viewBox="([^"]+)"', body)
     assert viewbox, "matplotlib writes a viewBox"
     head = f'<svg role="img" aria-label="{escape(alt)}" viewBox="{viewbox[1]}" xmlns="http://www.w3.org/2000/svg"'
-    return re.sub(r"\n\s*", "\n", head + ' xmlns:xlink="http://www.w3.org/1999/xlink">' + body.partition(">")[2])
+    return re.sub(
+        r"\n\s*", "\n", head + ' xmlns:xlink="http://www.w3.org/1999/xlink">' + body.partition(">")[2]
+    )
 
 
 def _themed(tag: re.Match[str]) -> str:
     """One SVG tag: shorter numbers, CSS variables for colours. Text between tags is data and stays as it is."""
     text = re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0])
-    return re.sub(r"#[0-9a-f]{6}\b", lambda c: f"var(--{_VARIABLES[c[0]]})" if c[0] in _VARIABLES else c[0], text)
+    return re.sub(
+        r"#[0-9a-f]{6}\b", lambda c: f"var(--{_VARIABLES[c[0]]})" if c[0] in _VARIABLES else c[0], text
+    )

@@ -204,7 +204,7 @@ def _named_override(group: str, name: str | None, known: registry.Registry) -> l
     if name is None:
         return []
     if ":" in name:
-        return [f"{group}=base", f"trainer.name={_quoted(name)}"]
+        return [f"{group}=base", f"+trainer.method.name={_quoted(name)}"]
     if name not in known:
         raise unknown(known.kind, name, known)
     return [f"{group}={name}"]
@@ -228,7 +228,11 @@ def _data_of_newest_run(given: argparse.Namespace) -> str | None:
     from shiftbench.encoders.files import trained_on
     from shiftbench.plan import newest_run
 
-    return trained_on(newest_run(Path("runs")))
+    run = newest_run(Path("runs"))
+    data = trained_on(run)
+    if data not in registry.DATASETS or data in ("folder", "npz"):
+        raise InputError(f"The newest run, {run}, was trained on {data}: say with --data what to score it on.")
+    return data
 
 
 def _run_hydra(

@@ -85,6 +85,7 @@ def evaluate(
     Raises:
         InputError: an argument that cannot be used, before anything is written.
     """
+    workers = workers or os.cpu_count() or 1
     if overwrite not in OVERWRITE:
         raise unknown("overwrite", overwrite, OVERWRITE)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -97,9 +98,9 @@ def evaluate(
         )  # fmt: skip
     with _timed(seconds, "cells"):
         todo = _todo(plan, overwrite)
-        _compute(plan, todo, workers or os.cpu_count() or 1)
+        _compute(plan, todo, workers)
     with _timed(seconds, "tables"):
-        cells, stability = tabulate(plan)
+        cells, stability = tabulate(plan, workers)
         tables = cells, stability, summarize(cells, baseline)
     with _timed(seconds, "examples"):
         save_examples(plan, changed={slug for slugs in todo.values() for slug in slugs})
@@ -170,15 +171,17 @@ def _fit(plan: Plan, slug: str) -> Fitted | Exception:
         return error
     if train.labels is None:
         return Fitted(clusterings, None)
-    return Fitted(clusterings, [match(_contingency(plan, train.labels, one.labels)) for one in clusterings])
+    return Fitted(clusterings, [_class_of_clusters(plan, train.labels, one.labels) for one in clusterings])
+
+
+def _class_of_clusters(plan: Plan, labels: np.ndarray, partition: np.ndarray) -> np.ndarray:
+    """int64 (k,), -1 for a cluster without a class: one left over, or one without members."""
+    matched = match(contingency(labels, partition))
+    return np.pad(matched, (0, plan.k - len(matched)), constant_values=-1)
 
 
 def _cluster(plan: Plan, features: np.ndarray) -> Sequence[Partition]:
     return CLUSTERERS.load(plan.clusterer)().fit_seeds(features, plan.k, range(plan.seeds))
-
-
-def _contingency(plan: Plan, labels: np.ndarray, partition: np.ndarray) -> np.ndarray:
-    return contingency(labels, partition, shape=(len(plan.data.classes), plan.k))
 
 
 def _score(plan: Plan, condition: Condition, slugs: list[str], fits: Mapping[str, Fitted | Exception]) -> None:
@@ -232,7 +235,7 @@ def _scores(
     found = {metric: np.empty(labels.shape[:2]) for metric in METRICS}
     for p, protocol in enumerate(plan.protocols):
         for s, mapping in enumerate(mappings):
-            table = _contingency(plan, truth, labels[p, s])
+            table = contingency(truth, labels[p, s])
             for metric, value in scores(table, mapping if protocol == "frozen" else None).items():
                 found[metric][p, s] = value
     return found

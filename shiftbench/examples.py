@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
 
 from shiftbench.corruptions import SEVERITIES
 from shiftbench.data.shifts import apply
 from shiftbench.features import encode
 from shiftbench.metrics.agreement import paired
+from shiftbench.parallel import single_threaded
 from shiftbench.partitions import Partitions
 from shiftbench.plan import Plan
 from shiftbench.records import CLEAN, Condition, atomic_path
@@ -29,11 +31,12 @@ def save_examples(plan: Plan, changed: Collection[str]) -> None:
         changed: slugs of the encoders whose partitions are new; the others' archives stay as they are.
     """
     folder = plan.folder / "examples"
-    _save_corruptions(plan, folder / "corruptions.npz")
-    for slug in plan.encoders:
-        path = folder / f"{slug}.npz"
-        if slug in changed or not path.exists():
-            _save_encoder(plan, slug, path)
+    with single_threaded():
+        _save_corruptions(plan, folder / "corruptions.npz")
+        for slug in plan.encoders:
+            path = folder / f"{slug}.npz"
+            if slug in changed or not path.exists():
+                _save_encoder(plan, slug, path)
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -105,19 +108,23 @@ def _switching(plan: Plan, clean: np.ndarray, shifted: Sequence[np.ndarray]) -> 
 
 def _map(plan: Plan, slug: str, clean: np.ndarray, rows: np.ndarray, worst: Condition) -> dict[str, np.ndarray]:
     """Features on the first two principal axes of the clean ones, clean and under the condition that moves most."""
-    centre = clean.mean(axis=0)
-    _, _, axes = np.linalg.svd(clean[rows] - centre, full_matrices=False)
-    axes = axes[:2] * np.sign(axes[:2].sum(axis=1, keepdims=True) + 1e-12)
     images = plan.data.test.images
+    with np.errstate(invalid="ignore"):  # constant features explain no share of their variance
+        axes = PCA(n_components=min(2, clean.shape[1]), svd_solver="randomized", random_state=0).fit(clean[rows])
     shifted = encode(
         {slug: plan.encoders[slug]}, images, worst, feature=plan.feature, batch_size=plan.batch_size, seed=plan.seed
     )[slug]
     moved = clean if isinstance(shifted, Exception) else shifted
     return {
-        "map_clean": ((clean[rows] - centre) @ axes.T).astype(np.float32),
-        "map_shifted": ((moved[rows] - centre) @ axes.T).astype(np.float32),
+        "map_clean": _plane(axes.transform(clean[rows])),
+        "map_shifted": _plane(axes.transform(moved[rows])),
         "map_condition": np.array(worst.label),
     }
+
+
+def _plane(points: np.ndarray) -> np.ndarray:
+    """float32 (n, 2), also from features that have one dimension only."""
+    return np.pad(points, ((0, 0), (0, 2 - points.shape[1]))).astype(np.float32)
 
 
 def _colours(plan: Plan, partition: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,8 +1,8 @@
 """One thread per work item, and parallelism over the items.
 
-A thread pool inside a thread pool makes results depend on the number of cores and, next to a busy neighbour, small
-operations many times slower. So a stage holds :func:`single_threaded`, and what can run side by side goes through
-:func:`parallel_map`.
+A thread pool inside a thread pool makes results depend on the number of cores and, next to a busy neighbour,
+small operations many times slower. So a stage holds :func:`single_threaded`, and what can run side by side
+goes through :func:`parallel_map`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Result = TypeVar("Result")
 class _Pools:
     """The thread pools of this process while at least one thread holds them at one thread.
 
-    A BLAS pool belongs to the process: the first holder limits it, the last one restores it. An OpenMP limit and that
-    of torch belong to the thread which sets them: each holder limits and restores its own.
+    A BLAS pool belongs to the process: the first holder limits it, the last one restores it. An OpenMP limit
+    and that of torch belong to the thread which sets them: each holder limits and restores its own.
     """
 
     def __init__(self) -> None:
@@ -41,11 +41,14 @@ class _Pools:
         """Limit the pools for the calling thread; the returned limiter goes back into :meth:`release`."""
         torch = sys.modules.get("torch")
         with self._lock:
+            # Asked in every thread: torch prepares a thread at its first question, and would undo the limit then.
+            torch_threads = torch.get_num_threads() if torch else None
             if self._holders == 0:
-                # Looking through the loaded libraries can deadlock with an import in another thread: do it once.
+                # Done once, before any worker runs: looking through the loaded libraries while another thread
+                # imports one can deadlock.
                 self._controller = ThreadpoolController()
                 self._blas = self._controller.select(user_api="blas").limit(limits=1)
-                self._torch_threads = torch.get_num_threads() if torch else None
+                self._torch_threads = torch_threads
             self._holders += 1
             openmp = self._controller.select(user_api="openmp").limit(limits=1)
             if self._torch_threads is not None:
@@ -71,9 +74,9 @@ _thread = threading.local()
 def single_threaded() -> Iterator[None]:
     """Run BLAS, OpenMP and torch on one thread inside the block, and restore their thread counts after it.
 
-    Entering costs a few milliseconds, entering again inside nothing: hold it around a whole stage. It may be held by
-    several threads at once, and limits those that hold it. Libraries that are first loaded inside are not limited, so
-    import before.
+    Entering costs a few milliseconds, entering again inside nothing: hold it around a whole stage. It may be
+    held by several threads at once, and limits those that hold it. Libraries that are first loaded inside are
+    not limited, so import before.
     """
     if getattr(_thread, "holds", False):
         yield
@@ -90,7 +93,7 @@ def single_threaded() -> Iterator[None]:
 def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> list[Result]:
     """Apply a function to each item in worker threads, each of which is :func:`single_threaded`.
 
-    Worth it where the function spends its time outside the interpreter lock (numpy, torch, numba with ``nogil``).
+    It pays where the function works outside the interpreter lock (numpy, torch, numba with ``nogil``).
 
     Args:
         function: called once per item.
@@ -102,7 +105,7 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], work
 
     Raises:
         InputError: ``workers`` is below 1.
-        BaseException: the first thing a call raised, or Ctrl-C; calls under way finish, no further one starts.
+        BaseException: what a call raised, or Ctrl-C; calls under way finish, no further one starts.
     """
     if workers < 1:
         raise InputError(f"workers must be at least 1, not {workers}.")

@@ -158,7 +158,7 @@ SHIFTS = Registry("shift", {
 
 _BACKBONE = "shiftbench.encoders.backbones"
 BACKBONES = Registry("backbone", {
-    "small_cnn": Entry(f"{_BACKBONE}:small_cnn", "four convolutions, 128 features, for digits on a CPU"),
+    "small_cnn": Entry(f"{_BACKBONE}:small_cnn", "three convolutions and a linear layer, for digits on a CPU"),
     "resnet18_cifar": Entry(f"{_BACKBONE}:resnet18_cifar", "ResNet-18 with the 3x3 stem for 32x32 images"),
     "resnet18": Entry(f"{_BACKBONE}:resnet18", "ResNet-18, ImageNet stem"),
     "resnet50": Entry(f"{_BACKBONE}:resnet50", "ResNet-50, ImageNet stem"),

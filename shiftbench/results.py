@@ -99,13 +99,13 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table.to_parquet(temporary, index=False)
 
 
-def cells_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def cells_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
     """The ``cells`` table of measured rows, typed and in canonical order."""
     table = pd.DataFrame(rows, columns=CELLS)
     return _typed(table, integers=["severity", "k", "seed", "n"], floats=["value"], order=CELL_KEYS)
 
 
-def stability_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def stability_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
     """The ``stability`` table of measured rows, typed and in canonical order."""
     table = pd.DataFrame(rows, columns=STABILITY)
     floats = ["mean", "sd", "ci_low", "ci_high"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shiftbench.metrics.robustness import effective_robustness, mce, relative_mce
+from shiftbench.metrics.robustness import calibrated_drop, effective_robustness, mce, relative_mce
 from shiftbench.results import SUMMARY_KEYS, ok
 
 BASELINE = "pixels"
@@ -64,6 +64,7 @@ class Runs:
         self.table = measured.groupby(["train_seed", "seed", *CONDITION])["value"].mean().unstack(CONDITION)
         trained = self.table.index.get_level_values("train_seed").to_numpy()
         self.weights = np.vstack([np.ones(len(trained)), _draws(trained)])
+        self._place = {condition: i for i, condition in enumerate(self.table.columns)}
 
     def __len__(self) -> int:
         return len(self.table)
@@ -75,12 +76,18 @@ class Runs:
 
     def conditions(self, shift: str) -> list[ConditionKey]:
         """The conditions of a shift that some run has."""
-        return [column for column in self.table.columns if column[0] == shift]
+        return [condition for condition in self._place if condition[0] == shift]
 
     def means(self, conditions: Sequence[ConditionKey]) -> np.ndarray:
         """float64 (1 + resamples, conditions) means over the runs that have it, NaN without any."""
-        columns = pd.MultiIndex.from_tuples(conditions, names=CONDITION)
-        values = self.table.reindex(columns=columns).to_numpy(float)
+        known = [i for i, condition in enumerate(conditions) if condition in self._place]
+        found = np.full((len(self.weights), len(conditions)), np.nan)
+        found[:, known] = self._means[:, [self._place[conditions[i]] for i in known]]
+        return found
+
+    @cached_property
+    def _means(self) -> np.ndarray:
+        values = self.table.to_numpy(float)
         known = np.isfinite(values)
         with np.errstate(invalid="ignore"):
             return (self.weights @ np.where(known, values, 0)) / (self.weights @ known)
@@ -139,15 +146,16 @@ def _summarize_comparable(cells: pd.DataFrame, baseline: str) -> list[dict[str, 
     for shift in cells["shift"].unique():
         if shift == "chance":
             continue
-        rows_of_shift = cells.loc[cells["shift"] == shift, CONDITION].drop_duplicates()
-        tried = list(rows_of_shift.itertuples(index=False, name=None))
+        tried = cells.loc[cells["shift"] == shift, CONDITION].drop_duplicates()
+        conditions = list(tried.itertuples(index=False, name=None))
+        yardstick = None if shift == "clean" or reference is None else _Yardstick(reference, conditions)
         rows = []
         for key, (runs, of_encoder) in measured.items():
             row = dict(zip(entrant, key, strict=True)) | {"shift": shift} | _counts(runs, of_encoder, shift)
             if shift != "clean":
                 row |= _losses(runs, shift)
-            if shift != "clean" and reference is not None:
-                row |= _against(runs, reference, tried, baseline)
+            if yardstick is not None:
+                row |= yardstick.measure(runs, baseline)
             rows.append(row)
         if shift != "clean":
             _add_effective_robustness(rows)
@@ -170,42 +178,53 @@ def _losses(runs: Runs, shift: str) -> dict[str, Any]:
     shifted, chance = means.mean(axis=1), runs.means([CHANCE])[:, 0]
     worst = int(means[0].argmin())
     name, severity = conditions[worst][1:]
-    above = np.where(runs.clean > chance, runs.clean - chance, np.nan)
     return {
         **_bounded("shifted", shifted),
         **_bounded("drop", runs.clean - shifted),
-        **_bounded("calibrated_drop", (runs.clean - shifted) / above),
+        **_bounded("calibrated_drop", calibrated_drop(runs.clean, shifted, chance)),
         **_bounded("worst", means[:, worst]),
         "worst_case": f"{name}-{severity}" if name else shift,
     }
 
 
-def _against(runs: Runs, reference: Runs, tried: list[ConditionKey], baseline: str) -> dict[str, Any]:
-    """mCE and relative mCE over every condition that was tried: NaN where one of them failed."""
-    ours, theirs = 1 - runs.means(tried), 1 - reference.means(tried)[0]
-    names = dict.fromkeys(name for _, name, _ in tried)
-    columns = {name: [i for i, condition in enumerate(tried) if condition[1] == name] for name in names}
-    yardstick = {name: theirs[of_name] for name, of_name in columns.items()}
-    resampled = [{name: row[of_name] for name, of_name in columns.items()} for row in ours]
-    clean, yard_clean = 1 - runs.clean, 1 - float(reference.clean[0])
-    plain = [mce(errors, yardstick) for errors in resampled]
-    relative = [
-        relative_mce(errors, c, yardstick, yard_clean) for errors, c in zip(resampled, clean, strict=True)
-    ]
-    return dict(
-        item
-        for name, values in zip(_normalised(baseline), (plain, relative), strict=True)
-        for item in _bounded(name, np.array(values)).items()
-    )
+class _Yardstick:
+    """mCE and relative mCE against a baseline, for many resamples at once.
+
+    Both are linear in the errors, clean and shifted, so that their values on unit vectors are their
+    coefficients, and a matrix product does the rest.
+    """
+
+    def __init__(self, reference: Runs, conditions: Sequence[ConditionKey]) -> None:
+        self.conditions = conditions
+        errors, clean = 1 - reference.means(conditions)[0], 1 - float(reference.clean[0])
+        units, none = np.eye(len(conditions)), np.zeros(len(conditions))
+        baseline = self._by_corruption(errors)
+        self.plain = np.array([mce(self._by_corruption(unit), baseline) for unit in units])
+        self.relative = np.array(
+            [relative_mce(self._by_corruption(unit), 0, baseline, clean) for unit in units]
+        )
+        self.relative_clean = relative_mce(self._by_corruption(none), 1, baseline, clean)
+
+    def _by_corruption(self, errors: np.ndarray) -> dict[str, np.ndarray]:
+        names = np.array([name for _, name, _ in self.conditions])
+        return {name: errors[names == name] for name in dict.fromkeys(names.tolist())}
+
+    def measure(self, runs: Runs, baseline: str) -> dict[str, float]:
+        """Both, with their intervals; NaN where a condition is missing."""
+        errors, clean = 1 - runs.means(self.conditions), 1 - runs.clean
+        plain, relative = _normalised(baseline)
+        return {
+            **_bounded(plain, errors @ self.plain),
+            **_bounded(relative, errors @ self.relative + clean * self.relative_clean),
+        }
 
 
 def _add_effective_robustness(rows: list[dict[str, Any]]) -> None:
-    clean = np.array([row.get("clean", np.nan) for row in rows])
-    shifted = np.array([row.get("shifted", np.nan) for row in rows])
-    both = np.isfinite(clean) & np.isfinite(shifted)
-    residual = np.full(len(rows), np.nan)
-    if both.sum() >= MIN_ENCODERS:
-        residual[both] = effective_robustness(clean[both], shifted[both])
-    reason = "" if both.sum() >= MIN_ENCODERS else f"needs {MIN_ENCODERS} encoders, has {both.sum()}"
-    for row, value in zip(rows, residual, strict=True):
-        row |= {"effective_robustness": value, "effective_robustness_reason": reason}
+    clean, shifted = (np.array([row.get(key, np.nan) for row in rows]) for key in ("clean", "shifted"))
+    inside = (clean > 0) & (clean < 1) & (shifted > 0) & (shifted < 1)
+    for row, value in zip(rows, effective_robustness(clean, shifted), strict=True):
+        needed = f"needs {MIN_ENCODERS} encoders with scores between 0 and 1, has {inside.sum()}"
+        row |= {
+            "effective_robustness": value,
+            "effective_robustness_reason": "" if np.isfinite(value) else needed,
+        }

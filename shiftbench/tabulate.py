@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from shiftbench.metrics.agreement import paired, pairwise
+from shiftbench.metrics.agreement import AGREEMENTS, paired, pairwise
 from shiftbench.metrics.robustness import bootstrap_agreement, bootstrap_mean
+from shiftbench.parallel import parallel_map
 from shiftbench.partitions import Partitions
 from shiftbench.plan import Plan
 from shiftbench.records import CLEAN, Condition
 from shiftbench.registry import METRICS
 from shiftbench.results import cells_table, stability_table
 
-AGREEMENTS = ("ari", "ami", "matched_acc")
 NOT_TRIED = Partitions.failed("", "not computed")
 
 
-def tabulate(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tabulate(plan: Plan, workers: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The ``cells`` and ``stability`` tables of everything that is kept in the plan's folder.
 
     Cells need class labels; without them the first table is empty.
+
+    Args:
+        plan: the evaluation.
+        workers: conditions worked on at once.
     """
     cells: list[dict[str, Any]] = []
     stability: list[dict[str, Any]] = []
     for slug in plan.encoders:
         kept = {one: Partitions.load(plan.path(slug, one)) or NOT_TRIED for one in plan.conditions}
+        clean = kept[CLEAN]
+        cells += _cells(plan, slug, Condition("chance"), clean, clean.chance)
         for condition, partitions in kept.items():
             cells += _cells(plan, slug, condition, partitions, partitions.scores)
-            stability += _stability(plan, slug, condition, partitions, kept[CLEAN])
-        cells += _cells(plan, slug, Condition("chance"), kept[CLEAN], kept[CLEAN].chance)
+        agreements = parallel_map(lambda item: _stability(plan, slug, *item, clean), kept.items(), workers)  # noqa: B023
+        stability += chain.from_iterable(agreements)
     return cells_table(cells), stability_table(stability)
 
 

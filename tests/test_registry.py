@@ -122,7 +122,8 @@ def score(labels, partition):
         """
 import json
 from shiftbench.registry import CORRUPTIONS, METRICS
-print(json.dumps([METRICS.load("guest_score")(None, None), METRICS.names()[-1], CORRUPTIONS.names("extra")[-1]]))
+score = METRICS.load("guest_score")
+print(json.dumps([score(None, None), METRICS.names()[-1], CORRUPTIONS.names("extra")[-1]]))
 """,
         PYTHONPATH=str(tmp_path),
     )

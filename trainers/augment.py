@@ -121,8 +121,12 @@ def crop_boxes(images: torch.Tensor, scale: Range, ratio: Range, generator: torc
     tall, wide = (area / aspect).sqrt().round(), (area * aspect).sqrt().round()
     fits = (tall > 0) & (tall <= height) & (wide > 0) & (wide <= width)
     first = fits.float().argmax(dim=1, keepdim=True)
-    fallback_tall = torch.tensor(min(height, round(width / ratio[0])), device=images.device, dtype=torch.float32)
-    fallback_wide = torch.tensor(min(width, round(height * ratio[1])), device=images.device, dtype=torch.float32)
+    fallback_tall = torch.tensor(
+        min(height, round(width / ratio[0])), device=images.device, dtype=torch.float32
+    )
+    fallback_wide = torch.tensor(
+        min(width, round(height * ratio[1])), device=images.device, dtype=torch.float32
+    )
     found = fits.any(dim=1)
     tall = torch.where(found, tall.gather(1, first)[:, 0], fallback_tall)
     wide = torch.where(found, wide.gather(1, first)[:, 0], fallback_wide)
@@ -158,7 +162,9 @@ def _bilinear(start: torch.Tensor, length: torch.Tensor, size: int) -> torch.Ten
     return (1 - (source[:, :, None] - pixels).abs()).clamp(min=0)  # (B, size, size)
 
 
-def color_jitter(images: torch.Tensor, strengths: Sequence[float], generator: torch.Generator) -> torch.Tensor:
+def color_jitter(
+    images: torch.Tensor, strengths: Sequence[float], generator: torch.Generator
+) -> torch.Tensor:
     """Jitter brightness, contrast, saturation and hue, each image by its own factors, in one order per batch.
 
     Args:

@@ -97,7 +97,11 @@ def consensus_loss(
 
 
 def random_transforms(
-    kind: Literal["projection", "diagonal"], count: int, projection_dim: int, dim: int, generator: torch.Generator
+    kind: Literal["projection", "diagonal"],
+    count: int,
+    projection_dim: int,
+    dim: int,
+    generator: torch.Generator,
 ) -> torch.Tensor:
     """The fixed random maps of the consensus term.
 
@@ -165,9 +169,16 @@ class ConCURL(Method):
     ) -> None:
         super().__init__(backbone, samples=samples, k=k)
         if min(alpha, beta, gamma) < 0 or alpha + beta + gamma == 0:
-            raise InputError(f"alpha={alpha}, beta={beta}, gamma={gamma}: weights must be >= 0, at least one above 0.")
-        if min(instance_dim, hidden_dim, cluster_dim, transform_count, projection_dim, sinkhorn_iterations) < 1:
-            raise InputError("ConCURL's dimensions, transform_count and sinkhorn_iterations must be at least 1.")
+            raise InputError(
+                f"alpha={alpha}, beta={beta}, gamma={gamma}: weights must be >= 0, at least one above 0."
+            )
+        if (
+            min(instance_dim, hidden_dim, cluster_dim, transform_count, projection_dim, sinkhorn_iterations)
+            < 1
+        ):
+            raise InputError(
+                "ConCURL's dimensions, transform_count and sinkhorn_iterations must be at least 1."
+            )
         if temperature <= 0 or eps <= 0:
             raise InputError(f"temperature={temperature} and eps={eps} must be above 0.")
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
@@ -183,7 +194,9 @@ class ConCURL(Method):
             self.heads["cluster_head"] = Head([width, hidden_dim, cluster_dim], batch_norm=True)
             self.prototypes = nn.Parameter(functional.normalize(torch.randn(k, cluster_dim), dim=1))
         if gamma:
-            generator = torch.Generator().manual_seed(torch.initial_seed())  # the run's seed: the maps depend on it alone
+            generator = torch.Generator().manual_seed(
+                torch.initial_seed()
+            )  # the run's seed: the maps depend on it alone
             maps = random_transforms(transforms, transform_count, projection_dim, cluster_dim, generator)
             self.register_buffer("transforms", maps)
 

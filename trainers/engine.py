@@ -57,7 +57,7 @@ def fit(config: Mapping[str, Any]) -> Path:
     with torch.random.fork_rng(enabled=True, devices=None if cuda else []):
         trainer = Trainer(config)
         if run is None:
-            run = run_folder.create(config)
+            run = run_folder.create(config, trainer.name, trainer.data.name)
         else:
             trainer.load(run_folder.read_checkpoint(run))
         _train(trainer, run)
@@ -67,8 +67,13 @@ def fit(config: Mapping[str, Any]) -> Path:
 
 def _train(trainer: Trainer, run: Path) -> None:
     name, total, done = trainer.name, trainer.options.epochs, len(trainer.history)
-    say(f"Training {name} on {trainer.data.name}, {len(trainer.images):,} images, epochs {done + 1}-{total}: {run}")
-    record = run_folder.surroundings(trainer.device) | {"data": trainer.data.fingerprint, "first_epoch": done + 1}
+    say(
+        f"Training {name} on {trainer.data.name}, {len(trainer.images):,} images, epochs {done + 1}-{total}: {run}"
+    )
+    record = run_folder.surroundings(trainer.device) | {
+        "data": trainer.data.fingerprint,
+        "first_epoch": done + 1,
+    }
     run_folder.record_start(run, record)
     curves = run_folder.Curves(run, done + 1)
     started = time.perf_counter()
@@ -186,7 +191,9 @@ class Trainer:
             self.method.load_state_dict(state["method"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"The checkpoint does not fit its config.yaml: {' '.join(str(error).split())}") from error
+            raise InputError(
+                f"The checkpoint does not fit its config.yaml: {' '.join(str(error).split())}"
+            ) from error
         self.history = list(state["history"])
 
     def save_encoder(self, run: Path) -> None:
@@ -214,13 +221,21 @@ class Trainer:
     def _build(self) -> Method:
         count, size = len(self.images), tuple(self.images.shape[-2:])
         if not self.k:
-            raise InputError(f"{self.data.name!r} names no classes: set the number of clusters, trainer.k=10.")
+            raise InputError(
+                f"{self.data.name!r} names no classes: set the number of clusters, trainer.k=10."
+            )
         if not 2 <= self.k <= count:
-            raise InputError(f"k={self.k} clusters for {count} images: at least 2 and at most {count} make sense.")
+            raise InputError(
+                f"k={self.k} clusters for {count} images: at least 2 and at most {count} make sense."
+            )
         if self.options.batch > count:
-            raise InputError(f"trainer.batch={self.options.batch} is more than the {count} images of {self.data.name!r}.")
+            raise InputError(
+                f"trainer.batch={self.options.batch} is more than the {count} images of {self.data.name!r}."
+            )
         backbone = build_backbone(self.options.backbone)
-        smallest = 2 * int(getattr(backbone, "stride", 1))  # below it the last feature map has a single position
+        smallest = 2 * int(
+            getattr(backbone, "stride", 1)
+        )  # below it the last feature map has a single position
         if size[0] != size[1] or min(size) < smallest:
             raise InputError(
                 f"trainer.backbone={self.options.backbone} needs square images of at least {smallest} pixels, and those "
@@ -231,13 +246,18 @@ class Trainer:
         if not (inspect.isclass(kind) and issubclass(kind, Method)):
             raise InputError(f"trainer.method.name={self.name} is not a Method.")
         return kind(
-            backbone, samples=count, k=self.k, **bind(kind, parameters, "trainer.method", reserved=("samples", "k"))
+            backbone,
+            samples=count,
+            k=self.k,
+            **bind(kind, parameters, "trainer.method", reserved=("samples", "k")),
         )
 
     def _reseed(self, epoch: int) -> torch.Generator:
         digest = hashlib.sha256(f"{self.seed}/{epoch}".encode()).digest()
         torch.manual_seed(int.from_bytes(digest[:7], "big"))  # what a method draws
-        return torch.Generator(self.device).manual_seed(int.from_bytes(digest[7:14], "big"))  # order and views
+        return torch.Generator(self.device).manual_seed(
+            int.from_bytes(digest[7:14], "big")
+        )  # order and views
 
     def _step(self, index: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
         images = self.images[index]
@@ -291,7 +311,10 @@ class _Terms:
                     raise InputError(
                         f"Loss term {name!r} became {value} in {self._where}, step {self._steps}. {self._advice}"
                     )
-            self._sums = [total + value * weight for total, value in zip(self._sums or [0.0] * len(row), row, strict=True)]
+            self._sums = [
+                total + value * weight
+                for total, value in zip(self._sums or [0.0] * len(row), row, strict=True)
+            ]
             self._weight += weight
         self._pending = []
         return " ".join(f"{name} {value:.3f}" for name, value in zip(self._names, row, strict=True))
@@ -304,5 +327,7 @@ class _Terms:
 def _optimizer(options: Options, method: Method) -> torch.optim.Optimizer:
     parameters, decay = method.parameters(), options.weight_decay
     if options.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=options.lr, betas=(options.momentum, 0.999), weight_decay=decay)
+        return torch.optim.Adam(
+            parameters, lr=options.lr, betas=(options.momentum, 0.999), weight_decay=decay
+        )
     return torch.optim.SGD(parameters, lr=options.lr, momentum=options.momentum, weight_decay=decay)

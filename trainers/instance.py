@@ -32,7 +32,9 @@ def softmax_loss(
     return functional.cross_entropy(features @ bank.t() / temperature, index)
 
 
-def nce_loss(similarities: torch.Tensor, temperature: float, normalizer: torch.Tensor, samples: int) -> torch.Tensor:
+def nce_loss(
+    similarities: torch.Tensor, temperature: float, normalizer: torch.Tensor, samples: int
+) -> torch.Tensor:
     """Noise-contrastive estimate of :func:`softmax_loss` against uniform noise (Wu et al. 2018, eq. 6-7).
 
     With P = exp(similarity / temperature) / normalizer and the noise density 1/N, m times as frequent as the data:
@@ -110,7 +112,9 @@ class InstanceBank(nn.Module):
         columns = torch.cat([index[:, None], drawn], dim=1)
         similarities = (features @ self.bank.t()).gather(1, columns)
         estimate = len(self.bank) * (similarities.detach() / self.temperature).exp().mean()
-        self.normalizer.copy_(torch.where(self.normalizer > 0, self.normalizer, estimate))  # set once; no host sync
+        self.normalizer.copy_(
+            torch.where(self.normalizer > 0, self.normalizer, estimate)
+        )  # set once; no host sync
         return nce_loss(similarities, self.temperature, self.normalizer, len(self.bank))
 
     @torch.no_grad()

@@ -72,7 +72,10 @@ class Options:
             "weight_decay": (self.weight_decay >= 0, "at least 0"),
             "decay": (0 < self.decay <= 1, "within 0..1"),
             "warmup": (0 <= self.warmup < self.epochs, f"at least 0 and below epochs={self.epochs}"),
-            "milestones": (all(0 < share < 1 for share in self.milestones), "shares of the epochs, within 0..1"),
+            "milestones": (
+                all(0 < share < 1 for share in self.milestones),
+                "shares of the epochs, within 0..1",
+            ),
             "std": (min(self.std) > 0, "above 0"),
         }
         for name, (kept, rule) in rules.items():
@@ -86,7 +89,9 @@ class Options:
         if self.schedule == "cosine":
             return self.lr * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
         if self.schedule == "multistep":
-            return self.lr * self.decay ** sum(epoch >= round(share * self.epochs) for share in self.milestones)
+            return self.lr * self.decay ** sum(
+                epoch >= round(share * self.epochs) for share in self.milestones
+            )
         return self.lr
 
 

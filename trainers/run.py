@@ -14,9 +14,7 @@ import csv
 import io
 import itertools
 import json
-import os
 import pickle
-import platform
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -26,25 +24,25 @@ from typing import Any
 import torch
 import yaml
 
-import shiftbench
 from shiftbench.errors import InputError
+from shiftbench.provenance import hardware, versions
 from shiftbench.records import atomic_path, write_text
 
 CONFIG, CHECKPOINT, METRICS, RECORD = "config.yaml", "checkpoint.pt", "metrics.csv", "run.json"
 
 
-def create(config: Mapping[str, Any]) -> Path:
+def create(config: Mapping[str, Any], method: str, data: str) -> Path:
     """Make a new run folder ``<runs>/<date_time>_<method>_<data>_seed<seed>``; never one that exists."""
-    method, data = (re.sub(r"[^\w.-]+", "-", str(part["name"])) for part in (config["trainer"]["method"], config["data"]))
-    base = Path(config["runs"]) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{method}_{data}_seed{config['seed']}"
+    label = re.sub(r"[^\w.-]+", "-", f"{method}_{data}_seed{config['seed']}")
+    base = Path(config["runs"]) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{label}"
     base.parent.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        run = base if number == 1 else base.with_name(f"{base.name}_{number}")
+    run = base
+    for number in itertools.count(2):
         try:
             run.mkdir()
             break
         except FileExistsError:  # another run began in the same second
-            continue
+            run = base.with_name(f"{base.name}_{number}")
     write_text(run / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
     return run
 
@@ -58,7 +56,9 @@ def read_config(run: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"Cannot resume {str(run)!r}: there is no {CONFIG} in it, so it is not a run folder.") from error
+        raise InputError(
+            f"Cannot resume {str(run)!r}: there is no {CONFIG} in it, so it is not a run folder."
+        ) from error
     except yaml.YAMLError as error:
         raise InputError(f"Cannot resume {str(run)!r}: its {CONFIG} is damaged ({error}).") from error
     return config
@@ -82,7 +82,9 @@ def read_checkpoint(run: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise InputError(f"{str(run / CHECKPOINT)!r} is damaged. Delete it to start this run from its beginning.") from error
+        raise InputError(
+            f"{str(run / CHECKPOINT)!r} is damaged. Delete it to start this run from its beginning."
+        ) from error
 
 
 def write_metrics(run: Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -95,16 +97,12 @@ def write_metrics(run: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:
-    """Versions and hardware, for ``run.json``."""
-    cuda = device.type == "cuda"
+    """When, with what and on what a start of a run takes place, for ``run.json``."""
     return {
-        "started": f"{datetime.now().astimezone():%Y-%m-%dT%H:%M:%S%z}",
-        "shiftbench": shiftbench.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
+        "started": datetime.now().astimezone().isoformat(timespec="milliseconds"),
+        "versions": versions(),
+        "hardware": hardware(),
+        "device": str(device),
         "threads": torch.get_num_threads(),
     }
 

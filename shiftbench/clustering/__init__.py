@@ -12,22 +12,22 @@ from shiftbench.errors import InputError, InputTypeError
 
 
 class Partition(Protocol):
-    """What a clusterer found: a cluster id for each image, and the rule that assigns further images.
-
-    Attributes:
-        labels: int64 ``(N,)``, cluster ids ``0 .. k-1`` of the images it was fitted to.
-        centers: float32 ``(k, D)``, the mean feature of each cluster.
-        inertia: sum of squared distances of the images to their centers.
-    """
+    """What a clusterer found: a cluster id for each image, and the rule that assigns further images."""
 
     @property
-    def labels(self) -> NDArray[np.int64]: ...
+    def labels(self) -> NDArray[np.int64]:
+        """Int64 ``(N,)``, cluster ids ``0 .. k-1`` of the images it was fitted to."""
+        ...
 
     @property
-    def centers(self) -> NDArray[np.float32]: ...
+    def centers(self) -> NDArray[np.float32]:
+        """Float32 ``(k, D)``, the mean feature of each cluster."""
+        ...
 
     @property
-    def inertia(self) -> float: ...
+    def inertia(self) -> float:
+        """Sum of squared distances of the images to their centers."""
+        ...
 
     def predict(self, features: ArrayLike) -> NDArray[np.int64]:
         """Assign features ``(M, D)`` to the clusters: int64 ids ``(M,)``."""
@@ -63,14 +63,16 @@ def as_features(features: ArrayLike) -> NDArray[np.float32]:
     if array.dtype.kind not in "fiub":
         raise InputTypeError(f"features must be real numbers, not {array.dtype}.")
     if array.ndim != 2 or 0 in array.shape:
-        raise InputError(f"features must be a matrix with one row per image (N, D), not of shape {array.shape}.")
+        raise InputError(
+            f"features must be a matrix with one row per image (N, D), not of shape {array.shape}."
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         matrix = np.ascontiguousarray(array, dtype=np.float32)
         finite = np.isfinite(np.einsum("nd,nd->n", matrix, matrix))
     if not finite.all():
         raise InputError(
-            f"features must be finite: {len(finite) - finite.sum()} of {len(finite)} images have NaN, infinite or huge "
-            f"(> 1e18) ones, the first is image {finite.argmin()}. Look at the encoder and its input normalisation."
+            f"features must be finite, but {len(finite) - finite.sum()} of {len(finite)} images have NaN, "
+            f"infinite or huge (1e18) ones, image {finite.argmin()} first: look at the encoder and its input."
         )
     return matrix
 

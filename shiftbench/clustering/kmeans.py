@@ -1,11 +1,11 @@
-"""k-means: Lloyd's algorithm from one greedy k-means++ start per seed, compiled.
+"""k-means: Lloyd's algorithm from one greedy k-means++ start per seed.
 
 The algorithm, its stopping rule and its random draws are those of scikit-learn's
-``KMeans(k, n_init=1, algorithm="lloyd", random_state=seed)``, so a seed names the same partition there and here, up to
-rounding. The kernels run on the calling thread without the interpreter lock: the result does not depend on any thread
-count, and fits of several splits run side by side.
+``KMeans(k, n_init=1, algorithm="lloyd", random_state=seed)``, so that a seed names the same partition there
+and here, up to rounding. The compiled kernels run on the calling thread, without the interpreter lock: no
+result depends on a thread count, and several splits can be clustered side by side.
 
-Sources: Lloyd 1982; Arthur & Vassilvitskii 2007 (k-means++, greedy variant); Hamerly 2010 (bounds on distances).
+Sources: Lloyd 1982; Arthur & Vassilvitskii 2007 (k-means++, here greedy); Hamerly 2010 (bounds on distances).
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from shiftbench.clustering import Clusterer, as_features, check_k
 from shiftbench.errors import InputError
 
 Matrix = NDArray[np.float32]
-Labels = NDArray[np.int64]
+Ids = NDArray[np.int64]
+Reals = NDArray[np.float64]
 
-_SLACK = 1e-5  # relative error that a distance in float32 stays below: no bound may become too tight by rounding
+_SLACK = 1e-5  # what a float32 distance may be off by, relatively: rounding must not make a bound too tight
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +38,12 @@ class KMeansPartition:
         n_iter: Lloyd iterations done.
     """
 
-    labels: NDArray[np.int64]
+    labels: Ids
     centers: Matrix
     inertia: float
     n_iter: int
 
-    def predict(self, features: ArrayLike) -> NDArray[np.int64]:
+    def predict(self, features: ArrayLike) -> Ids:
         """Assign features ``(M, D)`` to their nearest centers, the lowest id on a tie: int64 ``(M,)``.
 
         Raises:
@@ -51,7 +52,7 @@ class KMeansPartition:
         points = as_features(features)
         if points.shape[1] != self.centers.shape[1]:
             raise InputError(
-                f"features have {points.shape[1]} dimensions, but the clusters were fitted to {self.centers.shape[1]}."
+                f"features have {points.shape[1]} dimensions, the fitted ones {self.centers.shape[1]}."
             )
         return _nearest(points, self.centers)[0]
 
@@ -62,7 +63,8 @@ class KMeans(Clusterer):
 
     Attributes:
         max_iter: the most Lloyd iterations, at least 1.
-        tol: stop when the squared movement of all centers is at most ``tol`` times the mean variance of a dimension.
+        tol: stop when the centers' summed squared movement is at most ``tol`` times the mean variance of a
+            dimension.
     """
 
     max_iter: int = 300
@@ -81,7 +83,7 @@ class KMeans(Clusterer):
 
         Args:
             features: ``(N, D)`` of any real dtype; clustered in float32.
-            k: number of clusters, 1 to N. Where the features have fewer than k distinct rows, some stay empty.
+            k: number of clusters, 1 to N; with fewer than k distinct rows, some clusters stay empty.
             seeds: each ``0 .. 2**32 - 1``. The partition of a seed does not depend on the other seeds.
 
         Raises:
@@ -92,8 +94,8 @@ class KMeans(Clusterer):
         if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
             raise InputError(f"a seed must be from 0 to {2**32 - 1}, not {wrong[0]}.")
         mean = points.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
-        threshold = self.tol * _nearest(points, mean)[1].mean(dtype=np.float64) / points.shape[1]
-        return [self._fit(points, k, seed, threshold) for seed in seeds]
+        variance = _nearest(points, mean)[1].mean(dtype=np.float64) / points.shape[1]
+        return [self._fit(points, k, seed, self.tol * float(variance)) for seed in seeds]
 
     def _fit(self, points: Matrix, k: int, seed: int, threshold: float) -> KMeansPartition:
         centers, n_iter = _lloyd(points, points[_plus_plus(points, k, seed)], self.max_iter, threshold)
@@ -101,8 +103,11 @@ class KMeans(Clusterer):
         return KMeansPartition(labels, centers, float(squares.sum(dtype=np.float64)), n_iter)
 
 
-def _plus_plus(points: Matrix, k: int, seed: int) -> Labels:
-    """Choose k rows to start from: each of ``2 + ln k`` candidates, drawn by squared distance, the one that helps most."""
+def _plus_plus(points: Matrix, k: int, seed: int) -> Ids:
+    """Choose k rows to start from.
+
+    ``2 + ln k`` candidates are drawn by squared distance to the chosen ones, and the best of them is next.
+    """
     trials = 2 + int(np.log(k))
     draws = np.random.RandomState(seed).random_sample(1 + (k - 1) * trials)
     chosen = [int(draws[0] * len(points))]
@@ -118,40 +123,42 @@ def _plus_plus(points: Matrix, k: int, seed: int) -> Labels:
 
 
 def _lloyd(points: Matrix, centers: Matrix, max_iter: int, threshold: float) -> tuple[Matrix, int]:
-    """Alternate assignment and means until no label changes or the centers' squared movement is <= threshold."""
+    """Alternate assignment and means until no label changes or the squared movement is <= threshold."""
     n, k = len(points), len(centers)
     labels, counts, sums = np.full(n, -1), np.zeros(k, np.int64), np.zeros(centers.shape)
     upper, lower = np.full(n, np.inf), np.zeros(n)
-    for n_iter in range(1, max_iter + 1):
+    n_iter, done = 0, False
+    while not done and n_iter < max_iter:
         changed = _reassign(points, centers, labels, counts, sums, upper, lower)
-        for cluster in np.flatnonzero(counts == 0):
-            changed |= _fill(cluster, points, centers, labels, counts, sums, upper)
-        moved = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centers).astype(np.float32)
+        for cluster in map(int, np.flatnonzero(counts == 0)):
+            changed |= _fill(cluster, points, centers, labels, counts, sums, lower)
+        means = sums / np.maximum(counts, 1)[:, None]
+        moved = np.where(counts[:, None] > 0, means, centers).astype(np.float32)
         shifts = np.linalg.norm(moved - centers, axis=1).astype(np.float64)
-        centers = moved
-        if not changed or np.square(shifts).sum() <= threshold:
-            break
         upper += shifts[labels] * (1 + _SLACK)
         lower -= shifts.max() * (1 + _SLACK)
+        centers = moved
+        n_iter += 1
+        done = not changed or np.square(shifts).sum() <= threshold
     return centers, n_iter
 
 
 def _fill(
-    cluster: int, points: Matrix, centers: Matrix, labels: Labels, counts: Labels, sums: NDArray, upper: NDArray
+    cluster: int, points: Matrix, centers: Matrix, labels: Ids, counts: Ids, sums: Reals, lower: Reals
 ) -> bool:
-    """Give an empty cluster the point farthest from its own center, unless fewer than k points are distinct."""
+    """Give an empty cluster the point farthest from its own center; False if all lie on their centers."""
     squares = np.square(points - centers[labels]).sum(axis=1)
-    squares[counts[labels] == 1] = 0  # not the only member of another cluster
-    point = squares.argmax()
+    squares[counts[labels] == 1] = 0  # the only member of another cluster stays
+    point = int(squares.argmax())
     if squares[point] == 0:
         return False
     _move(points, point, cluster, labels, counts, sums)
-    upper[point] = np.inf
+    lower[point] = 0  # its former center is now one of the others
     return True
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})  # reorders this sum, to use vector registers
-def _squared_distance(points, i, centers, j):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})  # lets this sum use vector registers
+def _squared_distance(points: Matrix, i: int, centers: Matrix, j: int) -> np.float32:
     total = np.float32(0)
     for d in range(points.shape[1]):
         difference = points[i, d] - centers[j, d]
@@ -160,7 +167,7 @@ def _squared_distance(points, i, centers, j):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _nearest(points, centers):  # type: ignore[no-untyped-def]
+def _nearest(points: Matrix, centers: Matrix) -> tuple[Ids, Matrix]:
     """The nearest center of each point, int64 (N,), and its squared distance, float32 (N,)."""
     labels = np.zeros(len(points), np.int64)
     squares = np.full(len(points), np.inf, np.float32)
@@ -173,8 +180,8 @@ def _nearest(points, centers):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _closer(points, candidates, closest):  # type: ignore[no-untyped-def]
-    """What the squared distances ``closest`` (N,) would become with each candidate row as a further center: (C, N)."""
+def _closer(points: Matrix, candidates: Ids, closest: Matrix) -> Matrix:
+    """Squared distances ``closest`` (N,), lowered by each candidate row as a new center: float32 (C, N)."""
     closer = np.empty((len(candidates), len(points)), np.float32)
     for i in range(len(points)):
         for c in range(len(candidates)):
@@ -183,11 +190,13 @@ def _closer(points, candidates, closest):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _reassign(points, centers, labels, counts, sums, upper, lower):  # type: ignore[no-untyped-def]
-    """Move each point to its nearest center, in place; whether any moved.
+def _reassign(
+    points: Matrix, centers: Matrix, labels: Ids, counts: Ids, sums: Reals, upper: Reals, lower: Reals
+) -> bool:
+    """Move each point to its nearest center, in place; True if any moved.
 
-    ``upper`` bounds a point's distance to its own center from above, ``lower`` that to all others from below (Hamerly):
-    while upper < lower its label cannot change and no distance is computed.
+    ``upper`` bounds a point's distance to its own center from above, ``lower`` that to all others from below:
+    while upper < lower, its label cannot change.
     """
     changed = False
     for i in range(len(points)):
@@ -213,8 +222,8 @@ def _reassign(points, centers, labels, counts, sums, upper, lower):  # type: ign
 
 
 @njit(nogil=True, cache=True)
-def _move(points, i, label, labels, counts, sums):  # type: ignore[no-untyped-def]
-    """Take point i out of its cluster, if it is in one, and put it into another."""
+def _move(points: Matrix, i: int, label: int, labels: Ids, counts: Ids, sums: Reals) -> None:
+    """Take point i out of its cluster, if it is in one, and put it into another; sums and counts follow."""
     old = labels[i]
     for d in range(points.shape[1]):
         if old >= 0:

@@ -1,1 +1,1 @@
-"""Numbers about partitions: against labels (external), against each other (agreement), across shifts (robustness)."""
+"""Scores of partitions: with labels (external), among themselves (agreement), across shifts (robustness)."""

@@ -1,0 +1,56 @@
+# Every target works from a bare clone: it makes .venv, installs the package and its tools there, then runs.
+PYTHON ?= python3
+# Requirements to meet besides the package's own, for a CPU build of torch say: make test TORCH=torch==2.13.0
+TORCH ?=
+# More for pytest: make test ARGS="-k fog"
+ARGS ?=
+
+BIN := $(CURDIR)/.venv/bin
+ENVIRONMENT := .venv/installed
+TRAINED := demo/trained
+WHEEL := build/wheel
+
+.PHONY: help demo test test-all check goldens bench-corruptions clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
+
+demo: $(TRAINED) ## train ConCURL on digits, score it under 75 corruptions, in demo/
+	cd demo && $(BIN)/shiftbench evaluate --shift corruption
+
+test: $(ENVIRONMENT) ## the fast tests
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(ENVIRONMENT) ## all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(ENVIRONMENT) ## format, lint, types of the installed package, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	rm -rf build
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEEL) .
+	$(BIN)/python -m pip install --quiet --no-deps --target $(WHEEL)/installed $(WHEEL)/*.whl
+	cd $(WHEEL)/installed && MYPYPATH=. $(BIN)/mypy --config-file $(CURDIR)/pyproject.toml \
+	    --cache-dir $(CURDIR)/.mypy_cache -p shiftbench
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+goldens: $(ENVIRONMENT) ## compute the corruptions' reference outputs anew
+	$(BIN)/python tests/corruptions/make_goldens.py
+
+bench-corruptions: $(ENVIRONMENT) ## measure the corruptions' speed
+	$(BIN)/python -m benchmarks.corruptions
+
+clean: ## remove everything that these targets make
+	rm -rf .venv build demo data-unpacked *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(ENVIRONMENT): pyproject.toml
+	$(PYTHON) -m venv .venv
+	@echo "Installing shiftbench and its tools into .venv: some minutes, the first time."
+	$(BIN)/python -m pip install --quiet $(TORCH) -e '.[dev]'
+	@touch $@
+
+$(TRAINED): $(ENVIRONMENT)
+	mkdir -p demo
+	cd demo && $(BIN)/shiftbench train
+	@touch $@

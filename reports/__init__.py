@@ -1,0 +1,65 @@
+"""Reports from saved results: tables, figures and one HTML page. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from shiftbench.errors import InputError
+from shiftbench.records import atomic_path, write_text
+from shiftbench.reports.merge import merge
+from shiftbench.reports.page import render
+from shiftbench.reports.tables import markdown_table, terminal_table
+from shiftbench.results import Results
+from shiftbench.summary import BASELINE
+
+__all__ = ["markdown_table", "merge", "report", "terminal_table"]
+
+PAGE = "report.html"
+
+ResultsLike = Results | str | Path
+
+
+def report(
+    results: ResultsLike | Sequence[ResultsLike],
+    out: str | Path | None = None,
+    *,
+    baseline: str = BASELINE,
+    title: str | None = None,
+    figures: bool = False,
+) -> Path:
+    """Write ``report.html``, one file that needs no network.
+
+    Args:
+        results: a results folder, a Results, or several of them, which are merged.
+        out: the folder to write into; None is the folder of the results, where there is just one. The tables are
+            written beside the page unless they already stand there.
+        baseline: the encoder that normalises mCE.
+        title: the page's heading; None makes one.
+        figures: also write every figure as SVG and PNG into ``figures/``.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: not a results folder, results that cannot be compared, no such baseline, or no ``out``.
+        OSError: the folder cannot be written.
+    """
+    given = [results] if isinstance(results, (Results, str, Path)) else list(results)
+    if not given:
+        raise InputError("Nothing to report: name at least one results folder.")
+    parts = [one if isinstance(one, Results) else Results.load(one) for one in given]
+    home = parts[0].folder if len(parts) == 1 else None
+    if out is None and home is None:
+        raise InputError("Several results, or one made in memory, need a folder to write into: give out=DIR (-o DIR).")
+    folder = Path(out or home or "")
+    merged = merge(parts, baseline)
+    page = render(merged, title)
+    if merged.folder is None or folder.resolve() != merged.folder.resolve():
+        merged.save(folder)
+    write_text(folder / PAGE, page.html)
+    for drawing in page.drawings if figures else []:
+        for name, content in drawing.files().items():
+            with atomic_path(folder / "figures" / name) as temporary:
+                temporary.write_bytes(content)
+    return folder / PAGE

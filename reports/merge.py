@@ -1,0 +1,153 @@
+"""Several results as one, or the reason why they cannot be."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from shiftbench.errors import InputError, unknown
+from shiftbench.reports.tables import column_of
+from shiftbench.results import CELL_KEYS, STABILITY_KEYS, Results, cells_table, stability_table
+from shiftbench.summary import BASELINE, summarize
+
+# What has to be equal wherever the same data set was scored, and how people call it.
+SAME = {
+    "table": "severity table",
+    "k": "number of clusters k",
+    "protocols": "protocols",
+    "dtype": "precision",
+}
+
+
+def merge(parts: Sequence[Results], baseline: str = BASELINE) -> Results:
+    """One result of several.
+
+    Cells that stand in more than one part are taken once. Where encoders of one name and training seed have
+    different weights, that name gets its folder behind it. Each encoder of ``run`` gains ``data`` and ``folder``
+    (where its examples are), and ``run["sources"]`` keeps the record of each evaluation.
+
+    Args:
+        parts: at least one.
+        baseline: the encoder that normalises mCE.
+
+    Returns:
+        A result without a folder; or the only part itself, where its summary has this baseline already.
+
+    Raises:
+        InputError: the parts cannot be compared, or there is no such baseline.
+    """
+    _check_comparable(parts)
+    parts = _with_distinct_names(parts)
+    names = list(dict.fromkeys(name for part in parts for name in part.stability["encoder"]))
+    if baseline != BASELINE and baseline not in names:
+        raise unknown("baseline", baseline, names)
+    if len(parts) == 1 and column_of("mce", baseline) in parts[0].summary.columns:
+        return parts[0]
+    cells = cells_table(_union([part.cells for part in parts], CELL_KEYS))
+    stability = stability_table(_union([part.stability for part in parts], STABILITY_KEYS))
+    _check_same_conditions(stability)
+    run = {
+        "format": 1,
+        "encoders": _encoders(parts),
+        "sources": [one for part in parts for one in sources(part)],
+    }
+    return Results(cells, stability, summarize(cells, baseline), run=run)
+
+
+def sources(result: Results) -> list[dict[str, Any]]:
+    """The records of the evaluations behind a result, each with its ``folder``; one unless it was merged."""
+    if "sources" in result.run:
+        return list(result.run["sources"])
+    record = {key: value for key, value in result.run.items() if key != "encoders"}
+    return [record | {"folder": str(result.folder or "")}]
+
+
+def encoders(result: Results) -> list[dict[str, Any]]:
+    """The encoders behind a result, each with the ``data`` it was scored on and the ``folder`` of its examples."""
+    if "sources" in result.run:
+        return list(result.run["encoders"])
+    known = {"data": result.run["data"]["name"], "folder": str(result.folder or "")}
+    return [encoder | known for encoder in result.run["encoders"]]
+
+
+def _encoders(parts: Sequence[Results]) -> list[dict[str, Any]]:
+    found = [encoder for part in parts for encoder in encoders(part)]
+    return list({(one["name"], one["train_seed"], one["data"]): one for one in reversed(found)}.values())[
+        ::-1
+    ]
+
+
+def _check_comparable(parts: Sequence[Results]) -> None:
+    seen: dict[str, tuple[dict[str, Any], str]] = {}
+    for part in parts:
+        for source in sources(part):
+            where, name = source["folder"] or "a result in memory", source["data"]["name"]
+            first, first_where = seen.setdefault(name, (source, where))
+            if first["data"]["fingerprint"] != source["data"]["fingerprint"]:
+                raise InputError(
+                    f"{first_where} and {where} cannot be compared: {name!r} has other images or labels in the second."
+                )
+            for key, words in SAME.items():
+                if first.get(key) != source.get(key):
+                    raise InputError(
+                        f"{first_where} and {where} cannot be compared: the {words} of {name!r} is {first.get(key)!r} "
+                        f"in the first and {source.get(key)!r} in the second."
+                    )
+
+
+def _check_same_conditions(stability: pd.DataFrame) -> None:
+    """A mean over other conditions is another quantity, even under the same name."""
+    for (data, shift), rows in stability.groupby(["data", "shift"], sort=False):
+        sets = {
+            encoder: set(map(tuple, of_encoder[["corruption", "severity"]].to_numpy()))
+            for encoder, of_encoder in rows.groupby("encoder", sort=False)
+        }
+        first, *others = sets
+        for other in others:
+            if sets[other] != sets[first]:
+                raise InputError(
+                    f"On {data!r}, {first!r} was scored under {len(sets[first])} conditions of the shift {shift!r} and "
+                    f"{other!r} under {len(sets[other])} others: evaluate them under the same ones."
+                )
+
+
+def _with_distinct_names(parts: Sequence[Results]) -> list[Results]:
+    weights: dict[tuple[str, Any], set[str]] = defaultdict(set)
+    for part in parts:
+        for encoder in part.run["encoders"]:
+            weights[encoder["name"], encoder["train_seed"]].add(encoder["fingerprint"])
+    ambiguous = {name for (name, _), prints in weights.items() if len(prints) > 1}
+    return [
+        _renamed(part, {name: f"{name} [{place}]" for name in ambiguous})
+        for part, place in zip(parts, _places(parts), strict=True)
+    ]
+
+
+def _places(parts: Sequence[Results]) -> list[str]:
+    """What tells the parts apart: the names of their folders, or the whole paths where names are equal."""
+    places = [str(part.folder) if part.folder else f"result {i}" for i, part in enumerate(parts, 1)]
+    short = [part.folder.name if part.folder else place for part, place in zip(parts, places, strict=True)]
+    return short if len(set(short)) == len(short) else places
+
+
+def _renamed(part: Results, names: Mapping[str, str]) -> Results:
+    if not names:
+        return part
+    cells, stability = (
+        table.assign(encoder=table["encoder"].replace(dict(names))) for table in (part.cells, part.stability)
+    )
+    renamed = [
+        encoder | {"name": names.get(encoder["name"], encoder["name"])} for encoder in part.run["encoders"]
+    ]
+    return replace(part, cells=cells, stability=stability, run=part.run | {"encoders": renamed})
+
+
+def _union(tables: Sequence[pd.DataFrame], keys: Sequence[str]) -> pd.DataFrame:
+    """All rows, each key once: the first that was measured, else the first."""
+    table = pd.concat([one for one in tables if len(one)] or list(tables), ignore_index=True)
+    measured = table.assign(_failed=table["status"] != "ok").sort_values("_failed", kind="stable")
+    return table.loc[measured.drop_duplicates(list(keys)).index.sort_values()]

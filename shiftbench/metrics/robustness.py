@@ -1,0 +1,262 @@
+"""Across shifts: intervals over seeds, chance-calibrated drop, corruption errors, effective robustness.
+
+Pure functions of scores that are already computed: fractions, higher is better. A number that is not defined
+is NaN, never a warning and never a substitute. NaN among the scores given makes the result NaN: leave failed
+cells out first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+from scipy.stats import random_table
+
+from shiftbench.errors import InputError, unknown
+from shiftbench.metrics.external import SCORES, accuracy, contingency
+
+Values = NDArray[np.float64]
+
+_MIN_ENCODERS = 5  # a line through fewer points says little about the next one
+
+
+def bootstrap_mean(
+    values: ArrayLike, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean with its percentile bootstrap interval over the first axis (Efron 1979).
+
+    Args:
+        values: ``(S,)`` or ``(S, ...)``, a score for each seed (and corruption, severity, ...). Whole seeds
+            are drawn, because the scores of one seed depend on each other.
+        resamples: number of bootstrap samples.
+        level: share of the bootstrap means inside the interval, in (0, 1).
+        seed: of the draws; equal arguments give equal bounds.
+
+    Returns:
+        The mean and the two bounds, which are NaN with one seed.
+
+    Raises:
+        InputError: no values, or resamples or level out of range.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 0 or array.size == 0:
+        raise InputError(f"values must hold at least one score per seed, not shape {array.shape}.")
+    means = array.reshape(len(array), -1).mean(axis=1)
+    draws = _draws(len(means), resamples, seed)
+    low, high = _interval(means[draws].mean(axis=1), level) if len(means) > 1 else (np.nan, np.nan)
+    return float(means.mean()), low, high
+
+
+def bootstrap_agreement(
+    matrix: ArrayLike, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float, float, float]:
+    """Mean pairwise agreement with its spread and bootstrap interval.
+
+    The S partitions are resampled, not their pairs, which are not independent: each partition is in S - 1 of
+    them. A partition drawn twice is not paired with itself.
+
+    Args:
+        matrix: ``(S, S)``, symmetric, as from :func:`~shiftbench.metrics.agreement.pairwise`; its diagonal is
+            ignored.
+        resamples: number of bootstrap samples.
+        level: share of the bootstrap means inside the interval, in (0, 1).
+        seed: of the draws; equal arguments give equal bounds.
+
+    Returns:
+        Mean over the pairs, their standard deviation (ddof 1), and the two bounds. With S = 2 there is one
+        pair and only the mean is a number, with S = 1 nothing is.
+
+    Raises:
+        InputError: not a square matrix, or resamples or level out of range.
+    """
+    array = np.asarray(matrix, dtype=np.float64)
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or array.size == 0:
+        raise InputError(f"an agreement matrix must be square, not of shape {array.shape}.")
+    size = len(array)
+    draws = _draws(size, resamples, seed)
+    pairs = array[np.triu_indices(size, 1)]
+    if size < 3:
+        return float(pairs[0]) if size == 2 else np.nan, np.nan, np.nan, np.nan
+    counts = (draws[:, :, None] == np.arange(size)).sum(axis=1).astype(np.float64)
+    counts = counts[(counts > 0).sum(axis=1) > 1]  # one partition S times over has no pair
+    agreement = np.where(np.eye(size, dtype=bool), 0.0, array)
+    total = np.einsum("ri,ij,rj->r", counts, agreement, counts, optimize=True)
+    low, high = _interval(total / (size**2 - np.square(counts).sum(axis=1)), level)
+    return float(pairs.mean()), float(pairs.std(ddof=1)), low, high
+
+
+def _draws(size: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    if resamples < 1:
+        raise InputError(f"resamples must be at least 1, not {resamples}.")
+    return np.random.default_rng(seed).integers(size, size=(resamples, size))
+
+
+def _interval(means: Values, level: float) -> tuple[float, float]:
+    if not 0 < level < 1:
+        raise InputError(f"level must lie between 0 and 1, not {level}.")
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def calibrated_drop(clean: ArrayLike, shifted: ArrayLike, chance: ArrayLike) -> Values:
+    """How much of the clean score above chance a shift takes: ``(clean - shifted) / (clean - chance)``.
+
+    Args:
+        clean: scores on the clean split.
+        shifted: scores on the shifted split.
+        chance: what labels in random order would score (:func:`chance_level`). The three broadcast.
+
+    Returns:
+        float64 of the broadcast shape: 0 no loss, 1 down to chance; NaN where clean is not above chance.
+    """
+    clean, shifted, chance = (np.asarray(a, dtype=np.float64) for a in (clean, shifted, chance))
+    return _ratio(clean - shifted, clean - chance)
+
+
+def _ratio(numerator: Values, denominator: Values) -> Values:
+    """Element-wise quotient, NaN where the denominator is not positive."""
+    positive = denominator > 0
+    return np.where(positive, numerator, np.nan) / np.where(positive, denominator, 1.0)
+
+
+def chance_level(
+    labels: ArrayLike,
+    partition: ArrayLike,
+    mapping: ArrayLike | None = None,
+    metric: str = "acc",
+    permutations: int = 100,
+    seed: int = 0,
+) -> float:
+    """Mean score of a partition when the labels are put in random order.
+
+    A permutation only changes the contingency table, and that to a random table with the same margins: such
+    tables are drawn directly, at a cost that hardly depends on N.
+
+    Args:
+        labels: integers ``(N,)``, class ids from 0.
+        partition: integers ``(N,)``, cluster ids from 0.
+        mapping: int64 ``(K,)``, clusters to classes, for ``acc`` under the frozen protocol.
+        metric: a registered score: acc, nmi, ari, ami or purity.
+        permutations: number of tables, at least 1.
+        seed: of the draws; equal arguments give equal levels.
+
+    Raises:
+        InputError: unfit ids (see :func:`~shiftbench.metrics.external.contingency`), an unknown metric, a
+            mapping with another metric than acc, or no permutations.
+    """
+    if metric not in SCORES:
+        raise unknown("metric", metric, SCORES)
+    if permutations < 1:
+        raise InputError(f"permutations must be at least 1, not {permutations}.")
+    if mapping is not None and metric != "acc":
+        raise InputError(f"a mapping of clusters to classes has no meaning for {metric}; leave it out.")
+    table = contingency(labels, partition)
+    margins = random_table(table.sum(axis=1), table.sum(axis=0))
+    tables = margins.rvs(permutations, random_state=np.random.default_rng(seed)).astype(np.int64)
+    if metric == "acc":
+        return float(np.mean([accuracy(random, mapping) for random in tables]))
+    return float(np.mean([SCORES[metric](random) for random in tables]))
+
+
+def mce(errors: Mapping[str, ArrayLike], baseline_errors: Mapping[str, ArrayLike]) -> Values:
+    """Mean corruption error relative to a baseline (Hendrycks & Dietterich 2019, section 4.2), as a fraction.
+
+    For each corruption the errors are summed over severities and divided by the same sum of the baseline; the
+    mean over corruptions is returned. Here an error is 1 - score. 1 is as bad as the baseline.
+
+    Args:
+        errors: for each corruption ``(..., severities)``; leading axes, such as resamples, are kept.
+        baseline_errors: of the baseline, for the same corruptions and severities; leading axes broadcast.
+
+    Returns:
+        float64 ``(...)``; NaN where the baseline has no error at all on some corruption.
+
+    Raises:
+        InputError: no corruptions, or other corruptions or severities than the baseline.
+    """
+    return _mean_quotient(errors, 0.0, baseline_errors, 0.0)
+
+
+def relative_mce(
+    errors: Mapping[str, ArrayLike],
+    clean_error: ArrayLike,
+    baseline_errors: Mapping[str, ArrayLike],
+    baseline_clean_error: ArrayLike,
+) -> Values:
+    """What corruption adds to the error, relative to a baseline: the relative mCE (same paper).
+
+    As :func:`mce`, with each side's clean error subtracted from each of its errors.
+
+    Args:
+        errors: for each corruption ``(..., severities)``; leading axes, such as resamples, are kept.
+        clean_error: ``(...)``, 1 - score on the clean split.
+        baseline_errors: of the baseline, for the same corruptions and severities; leading axes broadcast.
+        baseline_clean_error: of the baseline, broadcasts to the same.
+
+    Returns:
+        float64 ``(...)``; NaN where some corruption adds nothing to the baseline's error.
+
+    Raises:
+        InputError: no corruptions, or other corruptions or severities than the baseline.
+    """
+    return _mean_quotient(errors, clean_error, baseline_errors, baseline_clean_error)
+
+
+def _mean_quotient(
+    errors: Mapping[str, ArrayLike],
+    offset: ArrayLike,
+    baseline: Mapping[str, ArrayLike],
+    baseline_offset: ArrayLike,
+) -> Values:
+    if not errors or errors.keys() != baseline.keys():
+        raise InputError(
+            "errors and baseline errors must be of the same corruptions, at least one: "
+            f"{sorted(errors)} against {sorted(baseline)}."
+        )
+
+    def total(values: ArrayLike, subtracted: ArrayLike) -> Values:
+        return (np.asarray(values, dtype=np.float64) - np.asarray(subtracted)[..., None]).sum(axis=-1)
+
+    for corruption in errors:
+        own, other = np.shape(errors[corruption]), np.shape(baseline[corruption])
+        if not own or not other or own[-1] != other[-1]:
+            raise InputError(
+                f"{corruption}: errors of shape {own} and baseline errors of {other} differ in severities."
+            )
+    return np.mean(
+        [_ratio(total(errors[name], offset), total(baseline[name], baseline_offset)) for name in errors],
+        axis=0,
+    )
+
+
+def effective_robustness(clean: ArrayLike, shifted: ArrayLike) -> Values:
+    """How far each encoder is above what its clean score predicts (Taori et al. 2020).
+
+    The prediction is a straight line through all encoders, fitted by least squares to the logits of both
+    scores. The residual is in units of the score: shifted - predicted.
+
+    Args:
+        clean: ``(E,)``, scores on the clean split.
+        shifted: ``(E,)``, scores on the shifted split.
+
+    Returns:
+        float64 ``(E,)``. NaN for an encoder with a score outside (0, 1), which has no logit and is left out
+        of the fit, and for all where fewer than 5 are left or all clean scores are equal.
+
+    Raises:
+        InputError: two different shapes, or not 1-d.
+    """
+    x, y = np.asarray(clean, dtype=np.float64), np.asarray(shifted, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape:
+        raise InputError(
+            f"clean and shifted must hold one score per encoder, not shapes {x.shape} and {y.shape}."
+        )
+    inside = (x > 0) & (x < 1) & (y > 0) & (y < 1)
+    residual = np.full(len(x), np.nan)
+    if inside.sum() < _MIN_ENCODERS or np.ptp(x[inside]) == 0:
+        return residual
+    slope, intercept = np.polyfit(logit(x[inside]), logit(y[inside]), deg=1)
+    residual[inside] = y[inside] - expit(slope * logit(x[inside]) + intercept)
+    return residual

@@ -1,0 +1,212 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.linear_model import LinearRegression
+
+from shiftbench.errors import InputError
+from shiftbench.metrics.external import SCORES, accuracy, contingency
+from shiftbench.metrics.robustness import (
+    bootstrap_agreement,
+    bootstrap_mean,
+    calibrated_drop,
+    chance_level,
+    effective_robustness,
+    mce,
+    relative_mce,
+)
+
+RNG = np.random.default_rng(0)
+VALUES = RNG.normal(0.7, 0.1, size=20)
+AGREEMENT = np.corrcoef(RNG.normal(size=(8, 12)))
+
+
+def test_bootstrap_mean_as_scipy():
+    mean, low, high = bootstrap_mean(VALUES, resamples=20_000)
+    expected = stats.bootstrap(
+        (VALUES,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    error = (
+        4 * VALUES.std() / math.sqrt(len(VALUES)) / math.sqrt(20_000 * 0.025)
+    )  # of a 2.5 % quantile, generously
+    assert mean == pytest.approx(VALUES.mean())
+    assert low == pytest.approx(expected.low, abs=error)
+    assert high == pytest.approx(expected.high, abs=error)
+
+
+def test_bootstrap_draws_whole_seeds():
+    # What one seed scores on 75 splits moves together: 75 copies of a column say no more than one.
+    values = np.repeat(VALUES[:, None], 75, axis=1)
+    assert bootstrap_mean(values) == pytest.approx(bootstrap_mean(VALUES))
+    assert bootstrap_mean(values.reshape(20, 15, 5)) == pytest.approx(bootstrap_mean(VALUES))
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=12), st.floats(0.5, 0.99))
+@settings(max_examples=50)
+def test_bootstrap_interval_lies_within_the_values(values, level):
+    mean, low, high = bootstrap_mean(values, resamples=200, level=level)
+    assert min(values) - 1e-12 <= low <= high <= max(values) + 1e-12
+    assert mean == pytest.approx(np.mean(values))
+
+
+def test_bootstrap_is_reproducible_and_nested():
+    assert bootstrap_mean(VALUES, seed=3) == bootstrap_mean(VALUES, seed=3)
+    assert bootstrap_mean(VALUES, seed=3)[1:] != bootstrap_mean(VALUES, seed=4)[1:]
+    narrow, wide = bootstrap_mean(VALUES, level=0.5), bootstrap_mean(VALUES, level=0.99)
+    assert wide[1] < narrow[1] < narrow[2] < wide[2]
+    assert bootstrap_agreement(AGREEMENT, seed=3) == bootstrap_agreement(AGREEMENT, seed=3)
+
+
+def test_one_seed_has_no_interval():
+    for values in ([0.4], [[0.3, 0.5]]):
+        mean, low, high = bootstrap_mean(values)
+        assert mean == pytest.approx(0.4)
+        assert math.isnan(low)
+        assert math.isnan(high)
+
+
+def test_nan_values_stay_visible():
+    assert np.isnan(bootstrap_mean([0.5, math.nan, 0.7])).all()
+
+
+def test_bootstrap_agreement_by_hand():
+    mean, sd, low, high = bootstrap_agreement(AGREEMENT, resamples=300, seed=5)
+    pairs = AGREEMENT[np.triu_indices(8, 1)]
+    assert mean == pytest.approx(pairs.mean())
+    assert sd == pytest.approx(pairs.std(ddof=1))
+    means = []
+    for drawn in np.random.default_rng(5).integers(8, size=(300, 8)):
+        values = [AGREEMENT[i, j] for a, i in enumerate(drawn) for j in drawn[:a] if i != j]
+        means.append(np.mean(values))
+    assert (low, high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+
+
+def test_bootstrap_agreement_ignores_the_diagonal():
+    other = AGREEMENT + 5 * np.eye(8)
+    assert bootstrap_agreement(other) == pytest.approx(bootstrap_agreement(AGREEMENT))
+
+
+def test_agreement_of_few_partitions():
+    mean, *rest = bootstrap_agreement([[1, 0.6], [0.6, 1]])
+    assert mean == 0.6
+    assert np.isnan(rest).all()
+    assert np.isnan(bootstrap_agreement([[1.0]])).all()
+    assert np.isfinite(bootstrap_agreement(AGREEMENT[:3, :3])).all()
+
+
+def test_equal_agreement_has_no_spread():
+    mean, sd, low, high = bootstrap_agreement(np.full((5, 5), 0.8))
+    assert (mean, sd, low, high) == pytest.approx((0.8, 0, 0.8, 0.8))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bootstrap_mean([]), "at least one score"),
+        (lambda: bootstrap_mean(0.5), "at least one score"),
+        (lambda: bootstrap_mean([0.1, 0.2], level=95), "level must lie between 0 and 1, not 95"),
+        (lambda: bootstrap_mean([0.1, 0.2], resamples=0), "resamples must be at least 1, not 0"),
+        (lambda: bootstrap_agreement([[1, 2, 3]]), "must be square"),
+        (lambda: chance_level([0, 1], [0, 1], metric="accuracy"), "Unknown metric"),
+        (lambda: chance_level([0, 1], [0, 1], mapping=[0, 1], metric="nmi"), "no meaning for nmi"),
+        (lambda: chance_level([0, 1], [0, 1], permutations=0), "permutations must be at least 1"),
+        (lambda: mce({}, {}), "at least one"),
+        (lambda: mce({"fog": [0.1]}, {"snow": [0.1]}), "same corruptions"),
+        (lambda: mce({"fog": [0.1, 0.2]}, {"fog": [0.1]}), "fog: .* differ in severities"),
+        (lambda: effective_robustness([0.5] * 5, [0.5] * 4), "one score per encoder"),
+    ],
+)
+def test_clear_refusals(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_calibrated_drop():
+    np.testing.assert_allclose(calibrated_drop(0.9, [0.9, 0.5, 0.1, 0.0], 0.1), [0, 0.5, 1, 1.125])
+    assert math.isnan(calibrated_drop(0.1, 0.1, 0.1))
+    assert np.isnan(calibrated_drop([0.1, math.nan, 0.5], 0.1, [0.2, 0.1, math.nan])).all()
+    assert calibrated_drop(np.full((2, 1), 0.9), np.full(3, 0.5), 0.1).shape == (2, 3)
+
+
+@pytest.mark.parametrize("metric", SCORES)
+def test_chance_level_is_that_of_permuted_labels(metric):
+    rng = np.random.default_rng(0)
+    labels, partition = rng.integers(5, size=120), rng.choice(4, size=120, p=[0.1, 0.2, 0.3, 0.4])
+    permuted = [SCORES[metric](contingency(rng.permutation(labels), partition)) for _ in range(600)]
+    found = chance_level(labels, partition, metric=metric, permutations=600)
+    standard_error = np.std(permuted) / math.sqrt(600)
+    assert found == pytest.approx(np.mean(permuted), abs=5 * standard_error)
+
+
+def test_chance_level_of_a_frozen_mapping():
+    rng = np.random.default_rng(0)
+    labels, partition = rng.integers(4, size=200), rng.integers(3, size=200)
+    mapping = np.array([2, -1, 0])
+    shares, classes = np.bincount(partition) / 200, np.bincount(labels) / 200
+    exact = shares[0] * classes[2] + shares[2] * classes[0]
+    assert chance_level(labels, partition, mapping, permutations=2000) == pytest.approx(exact, abs=0.004)
+
+
+def test_chance_level_is_below_what_is_learned_and_reproducible():
+    labels = np.arange(300) % 10
+    assert chance_level(labels, labels) < 0.25 < accuracy(contingency(labels, labels))
+    assert chance_level(labels, labels, seed=1) == chance_level(labels, labels, seed=1)
+    assert chance_level(labels * 3, labels * 2) == pytest.approx(chance_level(labels, labels), abs=0.01)
+    assert chance_level([0, 0], [0, 0], metric="ari") == 1  # nothing but chance: no order scores otherwise
+
+
+def test_mce_by_hand():
+    errors = {"fog": [0.1, 0.3], "snow": [0.2, 0.2]}
+    baseline = {"snow": [0.2, 0.6], "fog": [0.2, 0.2]}
+    assert mce(errors, baseline) == pytest.approx((0.4 / 0.4 + 0.4 / 0.8) / 2)
+    assert relative_mce(errors, 0.05, baseline, 0.1) == pytest.approx((0.3 / 0.2 + 0.3 / 0.6) / 2)
+    assert mce(baseline, baseline) == 1
+    assert relative_mce(baseline, 0.1, baseline, 0.1) == pytest.approx(1)
+
+
+def test_mce_where_the_baseline_is_perfect():
+    assert math.isnan(mce({"fog": [0.1], "snow": [0.1]}, {"fog": [0.0], "snow": [0.2]}))
+    assert math.isnan(relative_mce({"fog": [0.2]}, 0.1, {"fog": [0.3]}, 0.3))
+    assert math.isnan(relative_mce({"fog": [0.2]}, 0.1, {"fog": [0.2]}, 0.3))
+    assert math.isnan(mce({"fog": [math.nan]}, {"fog": [0.3]}))
+
+
+def test_mce_of_many_resamples_at_once():
+    names = ("fog", "snow", "frost")
+    errors = {name: RNG.random((7, 5)) for name in names}
+    clean, baseline = RNG.random(7) / 10, {name: RNG.random(5) for name in names}
+    rows = [{name: values[i] for name, values in errors.items()} for i in range(7)]
+    np.testing.assert_allclose(mce(errors, baseline), [mce(row, baseline) for row in rows])
+    np.testing.assert_allclose(
+        relative_mce(errors, clean, baseline, 0.01),
+        [relative_mce(row, c, baseline, 0.01) for row, c in zip(rows, clean, strict=True)],
+    )
+
+
+def test_effective_robustness_as_scikit_learn():
+    clean = RNG.uniform(0.3, 0.95, size=9)
+    shifted = clean * RNG.uniform(0.5, 0.9, size=9)
+    x, y = np.log(clean / (1 - clean))[:, None], np.log(shifted / (1 - shifted))
+    predicted = LinearRegression().fit(x, y).predict(x)
+    np.testing.assert_allclose(effective_robustness(clean, shifted), shifted - 1 / (1 + np.exp(-predicted)))
+
+
+def test_effective_robustness_of_encoders_on_the_line_is_zero():
+    clean = np.array([0.2, 0.4, 0.6, 0.8, 0.9])
+    shifted = 1 / (1 + np.exp(-(0.7 * np.log(clean / (1 - clean)) - 0.5)))
+    np.testing.assert_allclose(effective_robustness(clean, shifted), 0, atol=1e-12)
+    assert effective_robustness(clean, shifted + 0.05 * (clean == 0.6)).argmax() == 2
+
+
+def test_effective_robustness_needs_five_encoders():
+    clean, shifted = np.linspace(0.2, 0.8, 6), np.linspace(0.1, 0.7, 6)
+    assert np.isnan(effective_robustness(clean[:4], shifted[:4])).all()
+    assert np.isfinite(effective_robustness(clean[:5], shifted[:5])).all()
+    perfect = np.append(clean, 1.0)
+    residual = effective_robustness(perfect, np.append(shifted, 0.9))
+    np.testing.assert_array_equal(residual[:6], effective_robustness(clean, shifted))
+    assert math.isnan(residual[6])
+    assert np.isnan(effective_robustness(np.full(6, 0.5), shifted)).all()

@@ -1,0 +1,107 @@
+"""The wheel is the truth: what it holds, and that the command works out of it in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from email import message_from_bytes
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+import shiftbench
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+# Where each folder of the checkout lies in the wheel.
+FOLDERS = {
+    "shiftbench": "shiftbench",
+    **{name: f"shiftbench/{name}" for name in ("configs", "corruptions", "reports", "trainers")},
+}
+
+
+def run(*command: str | Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of what the wheel is built from, without anything that earlier builds left in the checkout."""
+    copy = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / name, copy)
+    for name in FOLDERS:
+        shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
+    target = tmp_path_factory.mktemp("wheel")
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--wheel-dir", target]
+    run(sys.executable, "-m", "pip", "wheel", *options, source, folder=target)
+    [path] = target.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The wheel in a folder of its own, first on the path."""
+    target = tmp_path_factory.mktemp("installed")
+    options = ["--no-deps", "--no-index", "--quiet", "--target", target]
+    run(sys.executable, "-m", "pip", "install", *options, wheel, folder=target)
+    return target
+
+
+def test_every_file_of_the_package_and_no_other_is_in_the_wheel(source, wheel):
+    expected = {
+        f"{inside}/{path.relative_to(source / outside).as_posix()}"
+        for outside, inside in FOLDERS.items()
+        for path in (source / outside).rglob("*")
+        if path.is_file()
+    }
+    with ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert packed == expected
+    assert {"shiftbench/py.typed", "shiftbench/configs/train.yaml"} <= packed
+    assert any(name.startswith("shiftbench/reports/templates/") for name in packed)
+
+
+def test_the_wheel_says_what_it_is(wheel):
+    [folder] = {name.split("/")[0] for name in ZipFile(wheel).namelist() if ".dist-info/" in name}
+    metadata = message_from_bytes(ZipFile(wheel).read(f"{folder}/METADATA"))
+    assert metadata["Name"] == "shiftbench"
+    assert metadata["Version"] == shiftbench.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == ">=3.10"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--help"], "usage: shiftbench"),
+        (["--version"], shiftbench.__version__),
+        (["list", "corruptions"], "jpeg_compression"),
+        (["train", "--cfg", "job"], "method:"),
+        (["evaluate", "--cfg", "job"], "protocols:"),
+    ],
+    ids=["help", "version", "list", "train", "evaluate"],
+)
+def test_the_command_answers_from_an_empty_folder(installed, tmp_path, arguments, expected):
+    command = [installed / "bin" / "shiftbench", *arguments]
+    result = run(*command, folder=tmp_path, PYTHONPATH=str(installed), PYTHONSAFEPATH="1")
+    assert expected in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_runs_the_wheel_and_not_the_checkout(installed, tmp_path):
+    code = "import shiftbench.trainers; print(shiftbench.__path__, shiftbench.trainers.__file__)"
+    result = run(sys.executable, "-c", code, folder=tmp_path, PYTHONPATH=str(installed))
+    assert str(CHECKOUT) not in result.stdout
+    assert str(installed) in result.stdout
