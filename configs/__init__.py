@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,4 +37,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     except MissingMandatoryValue as error:
         raise InputError(f"{error.full_key} has no default: give {error.full_key}=VALUE.") from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(" ".join(str(error).split())) from error
+        message = " ".join(str(error).split())
+        if missing := re.match(r"Could not override '([^']+)'", message):
+            message = f"There is no option {missing[1]!r}: `shiftbench {name} --cfg job` lists them all."
+        raise InputError(message) from error

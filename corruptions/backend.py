@@ -1,13 +1,17 @@
 """Where a corruption runs: compiled kernels on the CPU, tensor operations elsewhere.
 
-Both do the same operations in the same order, in integers or in float32 without fused or reordered sums. So an image's
-bytes depend neither on the device nor on the batch it comes in, nor on how many threads work.
+Both do the same operations in the same order, in integers or in floating point without fused or reordered sums. So an
+image's bytes depend neither on the device nor on the batch it comes in, nor on how many threads work.
 """
 
 from __future__ import annotations
 
+import numba
+import numpy as np
 import torch
 from torch import Tensor
+
+_NUDGE = np.float32(2**-12)
 
 
 def compiled(x: Tensor) -> bool:
@@ -19,7 +23,13 @@ def to_uint8(x: Tensor, nudge: float = 2**-12) -> Tensor:
     """Clip to 0..255 and cut the fraction off, as the published sets do.
 
     Args:
-        x: float32, any shape.
+        x: floating point, any shape.
         nudge: added first. The default keeps a value that is whole in exact arithmetic from losing a level to rounding.
     """
     return (x + nudge).clamp_(0, 255).to(torch.uint8)
+
+
+@numba.njit(nogil=True, cache=True)
+def cut(x: np.float32) -> int:
+    """:func:`to_uint8` of one value."""
+    return np.int32(min(max(x + _NUDGE, np.float32(0)), np.float32(255)))

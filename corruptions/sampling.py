@@ -63,7 +63,7 @@ class Draws:
         low, high = (self.index & 0xFFFFFFFF)[:, None], ((self.index >> 32) & 0xFFFFFFFF)[:, None]
         block = torch.arange(_blocks(count), device=self.index.device)[None]
         lanes = philox(low, high, block, torch.full_like(block, field), *self.key)
-        return torch.cat(lanes, 1)[:, :count].reshape(-1, *shape)
+        return torch.cat(lanes, 1)[:, :count].reshape(len(self.index), *shape)
 
     def uniform(self, shape: Shape, low: float, high: float, field: int) -> Tensor:
         """Uniform on [low, high), float32 (N, *shape): 2**24 equidistant values."""
@@ -88,7 +88,7 @@ class Draws:
     def _compiled(self, kernel: Any, shape: Shape, field: int, dtype: type, *options: Any) -> Tensor:
         out = np.empty((len(self.index), prod(shape)), dtype)
         kernel(*self.key, self.index.numpy(), field, *options, out)
-        return torch.from_numpy(out).view(-1, *shape)
+        return torch.from_numpy(out).view(len(self.index), *shape)
 
 
 @cache

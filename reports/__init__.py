@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shiftbench.errors import InputError
 from shiftbench.records import atomic_path, write_text
-from shiftbench.reports.merge import merge
+from shiftbench.reports.merge import copied, merge
 from shiftbench.reports.page import render
 from shiftbench.reports.tables import markdown_table, terminal_table
 from shiftbench.results import Results
@@ -56,7 +56,7 @@ def report(
     merged = merge(parts, baseline)
     page = render(merged, title)
     if merged.folder is None or folder.resolve() != merged.folder.resolve():
-        merged.save(folder)
+        copied(merged).save(folder)
     write_text(folder / PAGE, page.html)
     for drawing in page.drawings if figures else []:
         for name, content in drawing.files().items():

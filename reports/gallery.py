@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 THUMBNAIL = 64  # pixels; larger images are reduced
+SMALL = 40  # images up to this size are shown at twice their size
 CLUSTERS_SHOWN = 20
 GAP = 2
 
@@ -22,7 +23,7 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Picture:
-    """One strip of images as a PNG in a data URI."""
+    """One strip of images as a PNG in a data URI, with the size at which it is shown."""
 
     uri: str
     alt: str
@@ -76,9 +77,7 @@ def examples(folder: Path, encoder: Mapping[str, Any]) -> Examples | None:
         return None
     typical, switching = [], []
     if "typical" in arrays:
-        for cluster, (images, index) in enumerate(
-            zip(arrays["typical"], arrays["typical_index"], strict=True)
-        ):
+        for cluster, (images, index) in enumerate(zip(arrays["typical"], arrays["typical_index"], strict=True)):
             known = images[index >= 0]
             if len(known) and cluster < CLUSTERS_SHOWN:
                 alt = f"The {len(known)} images nearest to the centre of cluster {cluster}"
@@ -88,9 +87,7 @@ def examples(folder: Path, encoder: Mapping[str, Any]) -> Examples | None:
             if rate > 0:
                 share = f"{100 * rate:.0f} %"
                 switching.append(
-                    _strip(
-                        image[None], f"An image that changes its cluster in {share} of the conditions", share
-                    )
+                    _strip(image[None], f"An image that changes its cluster in {share} of the conditions", share)
                 )
     hidden = max(len(arrays.get("typical", ())) - CLUSTERS_SHOWN, 0)
     return Examples(typical, hidden, switching, arrays)
@@ -108,4 +105,5 @@ def _strip(images: np.ndarray, alt: str, caption: str) -> Picture:
     file = io.BytesIO()
     strip.save(file, format="PNG", optimize=True)
     uri = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    return Picture(uri, alt, *strip.size, caption)
+    scale = 2 if width <= SMALL else 1
+    return Picture(uri, alt, scale * strip.width, scale * strip.height, caption)

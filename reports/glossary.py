@@ -10,9 +10,10 @@ class Quantity:
     """A column of the overview.
 
     Attributes:
-        key: its name in the code; the summary table's column, but for mCE, whose column also names the baseline.
+        key: its name in the code and, but for the baseline behind mCE, its column of the summary table.
         heading: what the page's table calls it.
         short: what the terminal's table calls it, possibly on two lines.
+        higher_is_better: its direction.
         definition: in a sentence or two.
     """
 
@@ -23,87 +24,114 @@ class Quantity:
     definition: str
 
 
-QUANTITIES = {
-    quantity.key: quantity
-    for quantity in (
-        Quantity(
-            "clean", "Clean", "clean", True,
-            "The metric on the clean test split, mean over runs. A run is one clustering (k-means seed) of one trained "
-            "encoder.",
-        ),
-        Quantity(
-            "shifted", "Mean shifted", "mean\nshifted", True,
-            "The mean of the metric over all conditions of the shift, for common corruptions 15 kinds x 5 severities; "
-            "mean over runs.",
-        ),
-        Quantity(
-            "worst", "Worst", "worst condition", True,
-            "The lowest mean over runs among the conditions, and the condition's name. Its interval does not account "
-            "for having picked the lowest.",
-        ),
-        Quantity("drop", "Drop", "drop", False, "Clean minus mean shifted, in points."),
-        Quantity(
-            "calibrated_drop", "Calibrated drop", "calibr.\ndrop", False,
-            "(clean − shifted) / (clean − chance): the share of what the clusters knew beyond luck that the shift took "
-            "away. Chance is the clean split scored with its labels permuted.",
-        ),
-        Quantity(
-            "mce", "mCE", "mCE", False,
-            "Mean corruption error (Hendrycks & Dietterich 2019) with clustering error 1 − metric in place of the "
-            "classification error: per corruption, the errors summed over severities, divided by the same sum of the "
-            "baseline; then the mean over corruptions, in percent. The baseline itself has 100; lower is better.",
-        ),
-        Quantity(
-            "relative_mce", "Relative mCE", "rel.\nmCE", False,
-            "As mCE, but with the increase of the error over the clean split in place of the error: how much worse the "
-            "corruptions make things, relative to how much worse they make them for the baseline. An encoder that "
-            "starts low has little to lose and can look good here; read it beside the clean score.",
-        ),
-        Quantity(
-            "stability", "Stability", "stabil.", True,
-            "Mean pairwise agreement (adjusted Rand index) between the partitions of the clean split that differ only "
-            "by the clusterer's random start. Needs no labels.",
-        ),
-        Quantity(
-            "agreement", "Agreement under shift", "agreem.", True,
-            "Agreement (adjusted Rand index) of the partition of the shifted images with the partition of the same "
-            "clean images from the same start, mean over conditions. Needs no labels.",
-        ),
-        Quantity(
-            "effective_robustness", "Effective robustness", "eff.\nrobust.", True,
-            "How far the shifted score lies above what the clean score predicts (Taori et al. 2020): the residual of a "
-            "line fitted, on logit scale, through all encoders of the table. Needs at least five encoders.",
-        ),
-    )
-}  # fmt: skip
+_ALL = (
+    Quantity(
+        "clean",
+        "Clean",
+        "clean",
+        True,
+        "The metric on the clean test split, mean over runs. A run is one clustering (one random start) of one "
+        "trained encoder.",
+    ),
+    Quantity(
+        "shifted",
+        "Mean shifted",
+        "mean\nshifted",
+        True,
+        "The mean of the metric over all conditions of the shift (for common corruptions 15 kinds at 5 "
+        "severities) and over runs.",
+    ),
+    Quantity(
+        "worst",
+        "Worst",
+        "worst condition",
+        True,
+        "The lowest mean over runs among the conditions, and the condition's name. Its interval does not account "
+        "for having picked the lowest.",
+    ),
+    Quantity("drop", "Drop", "drop", False, "Clean minus mean shifted, in points."),
+    Quantity(
+        "calibrated_drop",
+        "Calibrated drop",
+        "calibr.\ndrop",
+        False,
+        "(clean − shifted) / (clean − chance): the share of what the clusters knew beyond luck that the shift "
+        "took away. Chance is the clean split scored with its labels permuted.",
+    ),
+    Quantity(
+        "mce",
+        "mCE",
+        "mCE",
+        False,
+        "Mean corruption error (Hendrycks & Dietterich 2019) with clustering error 1 − metric in place of the "
+        "classification error: per corruption, the errors summed over severities, divided by the same sum of "
+        "the baseline; then the mean over corruptions, in percent. The baseline itself has 100; lower is better.",
+    ),
+    Quantity(
+        "relative_mce",
+        "Relative mCE",
+        "rel.\nmCE",
+        False,
+        "As mCE, with the increase of the error over the clean split in place of the error: what the "
+        "corruptions add, relative to what they add for the baseline. An encoder that starts low has little to "
+        "lose and can look good here; read it beside the clean score.",
+    ),
+    Quantity(
+        "stability",
+        "Stability",
+        "stabil.",
+        True,
+        "Mean pairwise agreement (adjusted Rand index) between partitions of the clean split that differ only "
+        "by the clusterer's random start. Needs no labels.",
+    ),
+    Quantity(
+        "agreement",
+        "Agreement under shift",
+        "agreem.",
+        True,
+        "Agreement (adjusted Rand index) of the partition of the shifted images with the partition of the same "
+        "clean images from the same random start, mean over conditions. Needs no labels.",
+    ),
+    Quantity(
+        "effective_robustness",
+        "Effective robustness",
+        "eff.\nrobust.",
+        True,
+        "How far the shifted score lies above what the clean score predicts (Taori et al. 2020): the residual "
+        "of a line fitted, on logit scale, through all encoders of the table. Needs at least five encoders.",
+    ),
+)
+QUANTITIES = {quantity.key: quantity for quantity in _ALL}
 
 TERMS = {
-    "ACC": "Clustering accuracy: the share of images whose cluster is matched to their class, under the best one-to-one "
-    "matching of clusters and classes (Hungarian method, Kuhn 1955).",
-    "NMI": "Normalised mutual information of clusters and classes, normalised by the arithmetic mean of their entropies.",
-    "ARI": "Adjusted Rand index (Hubert & Arabie 1985): the share of image pairs that two partitions treat alike, adjusted "
-    "so that independent partitions have 0 and equal ones 100.",
-    "AMI": "Adjusted mutual information (Vinh et al. 2010), arithmetic mean: mutual information adjusted for chance.",
+    "ACC": "Clustering accuracy: the share of images whose cluster is matched to their class, under the best "
+    "one-to-one matching of clusters and classes (Hungarian method).",
+    "NMI": "Normalised mutual information of clusters and classes, divided by the arithmetic mean of their entropies.",
+    "ARI": "Adjusted Rand index (Hubert & Arabie 1985): how far two partitions treat pairs of images alike, "
+    "adjusted so that unrelated partitions have 0 on average and equal ones 100.",
+    "AMI": "Adjusted mutual information (Vinh et al. 2010), arithmetic mean: mutual information less what "
+    "unrelated partitions would have.",
     "Purity": "The share of images that belong to the majority class of their cluster.",
-    "Frozen": "Clusters are fitted on the clean training split and, for ACC, matched to classes there; then both are "
-    "applied to the test images as they are. This is what a deployed clustering meets.",
-    "Refit": "Clusters are fitted anew on the very images that are scored, and matched to their classes. This asks whether "
-    "the features still hold the structure.",
-    "Floor": "What an encoder has to beat: raw pixels (no encoder) and an untrained network (no learning), drawn in grey.",
-    "Interval": "95 % percentile bootstrap over runs, 1,000 resamples: training seeds are drawn first, then clusterings "
-    "within each. With one training seed it says nothing about what another training would give; with one run there is "
-    "none.",
-    "Bold": "The best of the encoders under the same protocol and metric, and its interval overlaps no other's. Drops and "
-    "relative mCE are never bold: whoever has little to lose looks good in them.",
-    "Severity": "Common corruptions have five strengths, 1 to 5, whose constants are in the named severity table; 0 is "
-    "the clean split.",
-    "Spearman's ρ": "The rank correlation of two quantities over conditions: −1 if the condition with less agreement "
-    "always has the larger drop. Conditions are not independent draws, so no interval is given.",
-}  # fmt: skip
+    "Frozen": "Clusters are fitted on the clean training split and, for ACC, matched to classes there; both are "
+    "then applied to the test images as they are. This is what a deployed clustering meets.",
+    "Refit": "Clusters are fitted anew on the very images that are scored, and matched to their classes. This "
+    "asks whether the features still hold the structure.",
+    "Floor": "What an encoder has to beat: raw pixels (no encoder) and an untrained network (no learning). Drawn "
+    "in grey.",
+    "Interval": "95 % percentile bootstrap over runs, 1,000 resamples: training seeds are drawn first, then "
+    "clusterings within each. With one training seed it says nothing about what another training would give; "
+    "with one run there is none.",
+    "Bold": "The best of the encoders under the same protocol and metric whose interval, besides, overlaps no "
+    "other's. Drops and relative mCE are never bold: whoever has little to lose looks good in them.",
+    "Severity": "Common corruptions have five strengths, 1 to 5, whose constants are in the named severity "
+    "table; 0 is the clean split.",
+    "Spearman's ρ": "The rank correlation of two quantities over conditions: −1 if the condition with less "
+    "agreement always has the larger drop. Conditions are no independent draws, so it has no interval.",
+}
 
 REFERENCES = (
-    "D. Hendrycks, T. Dietterich. Benchmarking Neural Network Robustness to Common Corruptions and Perturbations. "
-    "ICLR 2019 (the corruptions, mCE).",
+    "D. Hendrycks, T. Dietterich. Benchmarking Neural Network Robustness to Common Corruptions and "
+    "Perturbations. ICLR 2019 (the corruptions, mCE).",
     "L. Hubert, P. Arabie. Comparing Partitions. Journal of Classification 2, 1985 (ARI).",
     "N. X. Vinh, J. Epps, J. Bailey. Information Theoretic Measures for Clusterings Comparison. JMLR 11, 2010 (AMI).",
     "R. Taori et al. Measuring Robustness to Natural Distribution Shifts in Image Classification. NeurIPS 2020 "

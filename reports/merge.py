@@ -60,43 +60,41 @@ def merge(parts: Sequence[Results], baseline: str = BASELINE) -> Results:
 
 def sources(result: Results) -> list[dict[str, Any]]:
     """The records of the evaluations behind a result, each with its ``folder``; one unless it was merged."""
-    if "sources" in result.run:
-        return list(result.run["sources"])
     record = {key: value for key, value in result.run.items() if key != "encoders"}
-    return [record | {"folder": str(result.folder or "")}]
+    return list(record.get("sources") or [{"folder": str(result.folder or "")} | record])
 
 
 def encoders(result: Results) -> list[dict[str, Any]]:
     """The encoders behind a result, each with the ``data`` it was scored on and the ``folder`` of its examples."""
-    if "sources" in result.run:
-        return list(result.run["encoders"])
-    known = {"data": result.run["data"]["name"], "folder": str(result.folder or "")}
-    return [encoder | known for encoder in result.run["encoders"]]
+    known = {"data": result.run.get("data", {}).get("name", ""), "folder": str(result.folder or "")}
+    return [known | encoder for encoder in result.run["encoders"]]
+
+
+def copied(result: Results) -> Results:
+    """A result to be saved in another folder: its record says where it came from."""
+    run = result.run | {"encoders": encoders(result)}
+    return replace(result, run=run if "sources" in run else {"folder": str(result.folder or "")} | run)
 
 
 def _encoders(parts: Sequence[Results]) -> list[dict[str, Any]]:
     found = [encoder for part in parts for encoder in encoders(part)]
-    return list({(one["name"], one["train_seed"], one["data"]): one for one in reversed(found)}.values())[
-        ::-1
-    ]
+    return list({(one["name"], one["train_seed"], one["data"]): one for one in reversed(found)}.values())[::-1]
 
 
 def _check_comparable(parts: Sequence[Results]) -> None:
-    seen: dict[str, tuple[dict[str, Any], str]] = {}
-    for part in parts:
-        for source in sources(part):
-            where, name = source["folder"] or "a result in memory", source["data"]["name"]
-            first, first_where = seen.setdefault(name, (source, where))
-            if first["data"]["fingerprint"] != source["data"]["fingerprint"]:
+    seen: dict[str, dict[str, Any]] = {}
+    for source in [source for part in parts for source in sources(part)]:
+        data = source["data"]["name"]
+        first = seen.setdefault(data, source)
+        pair = " and ".join(one["folder"] or "a result in memory" for one in (first, source))
+        if first["data"]["fingerprint"] != source["data"]["fingerprint"]:
+            raise InputError(f"{pair} cannot be compared: {data!r} has other images or labels in the second.")
+        for key, words in SAME.items():
+            if first.get(key) != source.get(key):
                 raise InputError(
-                    f"{first_where} and {where} cannot be compared: {name!r} has other images or labels in the second."
+                    f"{pair} cannot be compared: the {words} of {data!r} is {first.get(key)!r} in the first and "
+                    f"{source.get(key)!r} in the second."
                 )
-            for key, words in SAME.items():
-                if first.get(key) != source.get(key):
-                    raise InputError(
-                        f"{first_where} and {where} cannot be compared: the {words} of {name!r} is {first.get(key)!r} "
-                        f"in the first and {source.get(key)!r} in the second."
-                    )
 
 
 def _check_same_conditions(stability: pd.DataFrame) -> None:
@@ -110,8 +108,8 @@ def _check_same_conditions(stability: pd.DataFrame) -> None:
         for other in others:
             if sets[other] != sets[first]:
                 raise InputError(
-                    f"On {data!r}, {first!r} was scored under {len(sets[first])} conditions of the shift {shift!r} and "
-                    f"{other!r} under {len(sets[other])} others: evaluate them under the same ones."
+                    f"{first!r} and {other!r} were scored under different conditions of the shift {shift!r} on "
+                    f"{data!r} ({len(sets[first])} and {len(sets[other])}): evaluate both under the same ones."
                 )
 
 
@@ -140,9 +138,7 @@ def _renamed(part: Results, names: Mapping[str, str]) -> Results:
     cells, stability = (
         table.assign(encoder=table["encoder"].replace(dict(names))) for table in (part.cells, part.stability)
     )
-    renamed = [
-        encoder | {"name": names.get(encoder["name"], encoder["name"])} for encoder in part.run["encoders"]
-    ]
+    renamed = [encoder | {"name": names.get(encoder["name"], encoder["name"])} for encoder in part.run["encoders"]]
     return replace(part, cells=cells, stability=stability, run=part.run | {"encoders": renamed})
 
 

@@ -6,13 +6,14 @@ import base64
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from shiftbench.reports import gallery, sections
 from shiftbench.reports.glossary import QUANTITIES, REFERENCES, TERMS
@@ -26,11 +27,10 @@ from shiftbench.reports.tables import (
     baseline_of,
     failures,
     overview,
-    percent,
     quantities_of,
 )
 from shiftbench.reports.verdict import caveats, verdict
-from shiftbench.reports.view import View, metric_name, views
+from shiftbench.reports.view import View, metric_name, percent, views
 from shiftbench.results import Results
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -87,14 +87,13 @@ def render(results: Results, title: str | None = None) -> Page:
     """The page of a result; galleries come from the folders that ``results.run`` names."""
     blocks = [_block(view, results) for view in views(results)]
     drawings = _Names()
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "percent": percent,
         "bounds": _bounds,
         "metric": metric_name,
         "object_id": id,
+        "quiet_intervals": _quiet_intervals,
         "inline": lambda drawing: Markup(drawings.distinct(drawing).inline()),
         "pretty": lambda value: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False),
     }
@@ -138,11 +137,12 @@ def _block(view: View, results: Results) -> Block:
     here = [encoder for encoder in encoders(results) if encoder["data"] == view.data]
     folders = [Path(encoder["folder"]) for encoder in here if encoder["folder"]]
     sheets = (gallery.contact_sheet(folder) for folder in dict.fromkeys(folders))
+    rows = overview(view)
     return Block(
         view,
-        verdict(view),
+        verdict(view, rows),
         caveats(view),
-        overview(view),
+        rows,
         {name: draw(view) for name, draw in FIGURES.items()},
         next((sheet for sheet in sheets if sheet), []),
         [found for encoder in here if (found := _gallery(view, encoder))],
@@ -174,6 +174,12 @@ def _bounds(number: Number) -> str:
     if not math.isfinite(number.low):
         return ""
     return f"{percent(number.low)}{' to ' if number.low < 0 else '–'}{percent(number.high)}"
+
+
+def _quiet_intervals(sentence: str) -> Markup:
+    """The sentence with its intervals set back."""
+    found = re.sub(r"\((−?[\d.]+ to −?[\d.]+)\)", r'<span class="interval">(\1)</span>', str(escape(sentence)))
+    return Markup(found)
 
 
 def _span(row: Row) -> dict[str, float] | None:

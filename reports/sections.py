@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from shiftbench.reports.style import Drawing
 from shiftbench.reports.view import Curve, Entrant, View, condition_name, metric_name
 
 DRAWN = 12  # encoders in figures; the table has all
+WIDE = 460, 285
 MIN_SCATTER = 5  # conditions; a rank correlation over fewer says nothing
 
 
@@ -39,9 +40,7 @@ def drawn(view: View) -> list[Entrant]:
         return view.entrants[:DRAWN]
     best = view.summary[view.summary["metric"] == view.headline[0]].groupby("encoder")["shifted"].max()
     floors = [one for one in view.entrants if one.floor]
-    others = sorted(
-        (one for one in view.entrants if not one.floor), key=lambda one: -best.get(one.encoder, -np.inf)
-    )
+    others = sorted((one for one in view.entrants if not one.floor), key=lambda one: -best.get(one.encoder, -np.inf))
     kept = {one.label for one in others[: max(DRAWN - len(floors), 1)]} | {one.label for one in floors}
     return [one for one in view.entrants if one.label in kept][:DRAWN]
 
@@ -60,7 +59,7 @@ def mean_curves(view: View) -> list[Group]:
                         f"{metric_name(metric)}, {protocol} clusters",
                         lines,
                         what=f"mean {metric_name(metric)} over {len(view.corruptions)} corruptions",
-                        size=(430, 270),
+                        size=WIDE,
                         labelled=True,
                         chance=view.chance(protocol, metric),
                     )
@@ -95,41 +94,52 @@ def frozen_against_refit(view: View) -> list[Group]:
     """Per encoder and corruption: what refitting the clusters changes."""
     if not {"frozen", "refit"} <= set(view.protocols) or not view.corruptions:
         return []
-    names = [corruption.replace("_", " ") for corruption in view.corruptions]
+    rows = [corruption.replace("_", " ") for corruption in view.corruptions]
     groups = []
     for metric in view.headline:
-        panels = []
-        for entrant in drawn(view):
-            frozen, refit = (
-                _grid(view, entrant, protocol, metric)[:, 1:].mean(axis=1) for protocol in ("frozen", "refit")
+        pairs = {
+            entrant: [_grid(view, entrant, one, metric)[:, 1:].mean(axis=1) for one in ("frozen", "refit")]
+            for entrant in drawn(view)
+        }
+        pairs = {entrant: pair for entrant, pair in pairs.items() if np.isfinite(pair[0] - pair[1]).any()}
+        limits = _limits(np.array(list(pairs.values())))
+        panels = [
+            figures.dumbbells(
+                _name("refit", view, metric, entrant.label),
+                entrant.label,
+                *pair,
+                what=metric_name(metric),
+                rows=rows,
+                limits=limits,
+                look=entrant.look,
             )
-            if np.isfinite(refit - frozen).any():
-                name = _name("refit", view, metric, entrant.label)
-                panels.append(
-                    figures.dumbbells(
-                        name, entrant.label, names, frozen, refit, entrant.look, metric_name(metric)
-                    )
-                )
+            for entrant, pair in pairs.items()
+        ]
         groups.append(Group(panels, metric))
     return _filled(groups)
 
 
 def heatmaps(view: View) -> list[Group]:
     """Corruption x severity, one panel per encoder, the clean split in the first column."""
+    if not view.corruptions:
+        return []
     rows = [corruption.replace("_", " ") for corruption in view.corruptions]
-    columns = ["clean", *map(str, view.severities)]
     groups = []
     for metric, protocol in _choices(view):
         chance = view.chance(protocol, metric)
-        low = min(max(chance, 0), 0.9) if np.isfinite(chance) else 0
         panels = [
             figures.heatmap(
-                _name("heat", view, metric, protocol, entrant.label), entrant.label, grid, rows, columns, low,
-                metric_name(metric),
+                _name("heat", view, metric, protocol, entrant.label),
+                entrant.label,
+                grid,
+                what=f"{metric_name(metric)}, {protocol} clusters,",
+                rows=rows,
+                columns=["clean", *map(str, view.severities)],
+                low=float(np.clip(chance, 0, 0.9)) if np.isfinite(chance) else 0.0,
             )
             for entrant in drawn(view)
-            if np.isfinite(grid := _grid(view, entrant, protocol, metric)).any() and rows
-        ]  # fmt: skip
+            if np.isfinite(grid := _grid(view, entrant, protocol, metric)).any()
+        ]
         groups.append(Group(panels, metric, protocol))
     return _filled(groups)
 
@@ -146,10 +156,10 @@ def seed_spread(view: View) -> list[Group]:
                 if len(values := _per_run(view, entrant, protocol, metric, shift))
             ]
             if strips:
-                title = "clean" if shift == "clean" else f"mean over the shift {shift}"
+                title = {"clean": "clean", "corruption": "mean of all corruptions"}.get(shift, shift)
                 panels.append(
                     figures.strips(
-                        _name("runs", view, metric, protocol, shift), title, strips, metric_name(metric)
+                        _name("runs", view, metric, protocol, shift), title, strips, what=metric_name(metric)
                     )
                 )
         groups.append(Group(panels, metric, protocol))
@@ -166,10 +176,7 @@ def agreement_curves(view: View) -> list[Group]:
             lines = [line for one in drawn(view) if (line := view.agreement_curve(one, protocol, axis))]
             if lines and max(len(line.severities) for line in lines) > 1:
                 name = _name("agreement", view, protocol, axis)
-                size = (430, 270)
-                panels.append(
-                    figures.curves(name, title, lines, what="agreement (ARI)", size=size, labelled=True)
-                )
+                panels.append(figures.curves(name, title, lines, what="agreement (ARI)", size=WIDE, labelled=True))
         groups.append(Group(panels, protocol=protocol))
     return _filled(groups)
 
@@ -185,7 +192,7 @@ def drop_against_agreement(view: View) -> list[Group]:
                 x, y = points["mean"].to_numpy(), points["drop"].to_numpy()
                 name = _name("label-free", view, metric, protocol, entrant.label)
                 rho = float(spearmanr(x, y).statistic)
-                panels.append(figures.scatter(name, entrant.label, x, y, entrant.look, rho))
+                panels.append(figures.scatter(name, entrant.label, x, y, look=entrant.look, rho=rho))
         groups.append(Group(panels, metric, protocol))
     return _filled(groups)
 
@@ -200,10 +207,8 @@ def maps(view: View, label: str, arrays: Arrays) -> list[Drawing]:
     if name:
         titles[condition_name(name, int(severity))] = shifted
     limits = np.array([clean.min(axis=0), clean.max(axis=0)])
-    reach = limits[1] - limits[0]
-    limits += np.array([-0.25, 0.25])[:, None] * reach
     return [
-        figures.embedding(_name("map", view, label, title), title, points, clusters, limits)
+        figures.embedding(_name("map", view, label, title), title, points, who=label, clusters=clusters, limits=limits)
         for title, points in titles.items()
     ]
 
@@ -219,9 +224,17 @@ def _filled(groups: Sequence[Group] | Iterator[Group]) -> list[Group]:
 
 
 def _name(*parts: str | View) -> str:
-    """A file's name; letters, digits and dashes, with a number where two encoders would come out alike."""
+    """A file's name of letters, digits, dots and dashes."""
     words = [part.data if isinstance(part, View) else part for part in parts]
     return "-".join("".join(c if c.isalnum() or c in "._" else "-" for c in word) for word in words)
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """The tenths around all values: what panels of one group share."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return 0.0, 1.0
+    return float(np.floor(known.min() * 10) / 10), float(np.ceil(known.max() * 10) / 10)
 
 
 def _score_curves(view: View, protocol: str, metric: str, corruptions: Sequence[str]) -> list[Curve]:
@@ -237,9 +250,7 @@ def _grid(view: View, entrant: Entrant, protocol: str, metric: str) -> np.ndarra
     shape = len(view.corruptions), 1 + len(view.severities)
     if runs is None or not view.corruptions:
         return np.full(shape, np.nan)
-    wanted = [
-        view.condition(name, severity) for name in view.corruptions for severity in (0, *view.severities)
-    ]
+    wanted = [view.condition(name, severity) for name in view.corruptions for severity in (0, *view.severities)]
     return runs.means(wanted)[0].reshape(shape)
 
 
@@ -260,8 +271,3 @@ def _drops(view: View, entrant: Entrant, protocol: str, metric: str) -> pd.DataF
     conditions = list(table[["shift", "corruption", "severity"]].itertuples(index=False, name=None))
     drops = runs.clean[0] - runs.means(conditions)[0]
     return table.assign(drop=drops)[["mean", "drop"]].dropna()
-
-
-def legend(view: View) -> Mapping[str, str]:
-    """Encoder label to the CSS variable of its colour, in the figures' order."""
-    return {one.label: one.look.variable for one in drawn(view)}

@@ -1,7 +1,7 @@
 """How figures look, and how matplotlib's SVG becomes part of a page that can be light or dark.
 
-Figures are drawn in the colours of the light page. Every colour below has a CSS variable of the same role, which
-replaces it when the SVG is set into the page; so one drawing serves both themes.
+Figures are drawn in the colours of the light page. Every colour below has a CSS variable of the same role,
+which replaces it when the SVG is set into the page; so one drawing serves both themes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from html import escape
 
 import matplotlib
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 INK, MUTED, LINE, PAPER = "#1c2128", "#5b6470", "#dfe3e8", "#fefefe"
 
-# Okabe & Ito (2008), ordered so that neighbours differ in lightness too; yellow is too pale for lines on white.
+# Okabe & Ito (2008), ordered so that neighbours differ in lightness too; yellow is too pale for lines.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 FLOORS = ("#59616b", "#98a0aa")  # what has learned nothing is grey
 DASHES = ((), (4, 1.6), (1.2, 1.2), (5, 1.4, 1.2, 1.4))
@@ -47,10 +48,6 @@ _RC = {
     "axes.unicode_minus": True,
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.titlepad": 8,
     "axes.labelsize": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -66,7 +63,6 @@ _RC = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "text.color": INK,
-    "axes.titlecolor": INK,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": LINE,
     "grid.color": LINE,
@@ -96,7 +92,7 @@ class Look:
 
 
 def looks(floors: list[bool]) -> list[Look]:
-    """One look per encoder, given which of them are floors; colours begin again with other dashes and markers."""
+    """One look per encoder, given which are floors; colours begin again with other dashes and markers."""
     found, counts = [], {True: 0, False: 0}
     for floor in floors:
         palette = FLOORS if floor else SERIES
@@ -122,7 +118,7 @@ class Drawing:
     figure: Figure
 
     def inline(self) -> str:
-        """The SVG element, without width and height, themed through CSS variables, safe to repeat on a page."""
+        """The SVG element, as wide as its place, themed through CSS variables."""
         return _inline(self._svg(), self.alt)
 
     def _svg(self) -> str:
@@ -141,9 +137,7 @@ class Drawing:
 
 @contextmanager
 def drawing(salt: str = "shiftbench") -> Iterator[None]:
-    """matplotlib with this module's settings; ``salt`` makes the identifiers inside an SVG its own, and the same
-    for the same drawing.
-    """
+    """matplotlib with this module's settings; identifiers inside an SVG hang on ``salt`` and content alone."""
     with matplotlib.rc_context(_RC | {"svg.hashsalt": salt}):
         yield
 
@@ -151,12 +145,17 @@ def drawing(salt: str = "shiftbench") -> Iterator[None]:
 def panel(
     width: float, height: float, *, left: float = 30, right: float = 10, bottom: float = 22, top: float = 28
 ) -> Figure:
-    """An empty figure of so many CSS pixels, with margins of so many."""
+    """A figure of so many CSS pixels, with margins of so many, for :func:`headed`."""
     figure = Figure(figsize=(width / 72, height / 72), dpi=180)  # of rasterised parts; an SVG has 72 units per inch
-    figure.subplots_adjust(
-        left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height
-    )
+    figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height)
     return figure
+
+
+def headed(figure: Figure, text: str) -> Axes:
+    """The figure's axes, below a title that begins at its left edge."""
+    height = figure.get_figheight() * 72
+    figure.text(0.004, 1 - 4 / height, text, va="top", fontsize=10.5, fontweight="bold")
+    return figure.add_subplot()
 
 
 def _inline(svg: str, alt: str) -> str:
@@ -167,14 +166,10 @@ def _inline(svg: str, alt: str) -> str:
     viewbox = re.search(r'viewBox="([^"]+)"', body)
     assert viewbox, "matplotlib writes a viewBox"
     head = f'<svg role="img" aria-label="{escape(alt)}" viewBox="{viewbox[1]}" xmlns="http://www.w3.org/2000/svg"'
-    return re.sub(
-        r"\n\s*", "\n", head + ' xmlns:xlink="http://www.w3.org/1999/xlink">' + body.partition(">")[2]
-    )
+    return re.sub(r"\n\s*", "\n", head + ' xmlns:xlink="http://www.w3.org/1999/xlink">' + body.partition(">")[2])
 
 
 def _themed(tag: re.Match[str]) -> str:
-    """One SVG tag: shorter numbers, CSS variables for colours. Text between tags is data and stays as it is."""
+    """One SVG tag: shorter numbers, CSS variables for colours. Text between tags is data and stays."""
     text = re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0])
-    return re.sub(
-        r"#[0-9a-f]{6}\b", lambda c: f"var(--{_VARIABLES[c[0]]})" if c[0] in _VARIABLES else c[0], text
-    )
+    return re.sub(r"#[0-9a-f]{6}\b", lambda c: f"var(--{_VARIABLES[c[0]]})" if c[0] in _VARIABLES else c[0], text)

@@ -12,9 +12,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from shiftbench.reports.figures import percent
 from shiftbench.reports.glossary import QUANTITIES, Quantity
-from shiftbench.reports.view import Entrant, View, condition_name, metric_name, views
+from shiftbench.reports.view import Entrant, View, condition_name, metric_name, percent, views
 from shiftbench.results import Results
 from shiftbench.summary import BASELINE, CONDITION
 
@@ -72,8 +71,8 @@ def baseline_of(summary: pd.DataFrame) -> str:
 
 
 def column_of(key: str, baseline: str) -> str:
-    """The summary column of a quantity."""
-    return f"{key}[baseline={baseline}]" if key in ("mce", "relative_mce") else key
+    """The summary column of a quantity or one of its bounds."""
+    return f"{key}[baseline={baseline}]" if key.startswith(("mce", "relative_mce")) else key
 
 
 def overview(view: View) -> list[Row]:
@@ -146,15 +145,16 @@ def failures(view: View) -> list[Failure]:
     table = pd.concat([view.cells[columns], view.stability[columns]])
     table = table[(table["status"] != "ok") & (table["shift"] != "chance")].drop_duplicates()
     return [
-        Failure(*key, [condition_name(c, int(s), shift) for shift, c, s in rows[CONDITION].itertuples(index=False)])
+        Failure(
+            *key,
+            [condition_name(c, int(s), shift) for shift, c, s in rows[CONDITION].itertuples(index=False)],
+        )
         for key, rows in table.groupby(["encoder", "status", "reason"], sort=False)
     ]
 
 
 def _row(view: View, entrant: Entrant, shift: str, protocol: str, metric: str) -> Row:
-    same = view.summary[
-        (view.summary["encoder"] == entrant.encoder) & (view.summary["feature"] == entrant.feature)
-    ]
+    same = view.summary[(view.summary["encoder"] == entrant.encoder) & (view.summary["feature"] == entrant.feature)]
     same = same[(same["selection"] == entrant.selection) & (same["shift"] == shift)]
     same = same[(same["protocol"] == protocol) & (same["metric"] == metric)]
     numbers = _agreements(view, entrant, shift, protocol)
@@ -214,12 +214,7 @@ def _mark_leads(rows: Sequence[Row]) -> None:
 
 
 def _short(results: Results) -> tuple[list[tuple[View, Row]], list[Quantity]]:
-    rows = [
-        (view, row)
-        for view in views(results)
-        for row in overview(view)
-        if row.metric in (view.headline or [""])
-    ]
+    rows = [(view, row) for view in views(results) for row in overview(view) if row.metric in (view.headline or [""])]
     shown = quantities_of([row for _, row in rows])
     return rows, [quantity for quantity in shown if quantity.key in SHORT]
 

@@ -3,152 +3,146 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from shiftbench.reports.figures import percent
-from shiftbench.reports.tables import Number, Row, overview
-from shiftbench.reports.view import View, metric_name
+from shiftbench.reports.tables import Number, Row
+from shiftbench.reports.view import View, metric_name, percent
 from shiftbench.summary import Runs, interval
 
-PROTOCOL = {"frozen": "with clusters frozen on clean data", "refit": "with clusters fitted anew"}
+HOW = {"frozen": "with clusters frozen on clean data", "refit": "with clusters fitted anew"}
+REFITTING = "fitting the clusters anew on the shifted images"
 
 
-def verdict(view: View) -> list[str]:
-    """The sentences of one view: how good and how robust, against whom, and what helps.
+def verdict(view: View, rows: Sequence[Row]) -> list[str]:
+    """The sentences of one view: how good and how robust, against whom, and what else matters.
 
-    Without labels they speak of agreement alone.
+    They speak of the overview's rows of the first metric, protocol and shift.
+
+    The subject is the best encoder that learned something; only where there is none, the best floor. Without
+    labels the sentences speak of agreement alone.
     """
     protocol, metric = view.protocols[0], (view.headline or [""])[0]
     shift = (view.shifts or ["clean"])[0]
-    rows = [
-        row for row in overview(view) if (row.protocol, row.metric, row.shift) == (protocol, metric, shift)
-    ]
+    rows = [row for row in rows if (row.protocol, row.metric, row.shift) == (protocol, metric, shift)]
     key = "shifted" if view.shifts else "clean"
     ranked = [row for row in rows if math.isfinite(row.number(key).value)]
     if not ranked:
         return _without_labels(view, rows)
-    # The subject is the best encoder that learned something; floors alone can be one another's.
     best = max(ranked, key=lambda row: (not row.entrant.floor, row.number(key).value))
-    sentences = [_level(view, best), _rivals(view, best, ranked, key), _help(view, best)]
+    sentences = [_level(view, best), _rivals(view, best, ranked, key), _besides(view, best)]
     return [sentence for sentence in sentences if sentence]
 
 
 def caveats(view: View) -> list[str]:
     """What the intervals do not cover, and what was left out of the means."""
+    if view.cells.empty:
+        return ["No labels: only agreement between partitions could be measured."]
     found = []
-    if len(view.cells):
-        scored = view.cells[view.cells["shift"] != "chance"]
-        trained = scored.groupby("encoder")["train_seed"].nunique().max()
-        seeds = scored["seed"].nunique()
-        if seeds * max(trained, 1) < 2:
-            found.append("One run per encoder: nothing here has an interval, and differences may be luck.")
-        elif trained < 2:
-            found.append(
-                f"Intervals come from {seeds} clusterings of one training per encoder. They say how much the random "
-                "start of the clustering matters, not how another training would turn out."
-            )
-        failed = int((scored["status"] != "ok").sum())
-        if failed:
-            found.append(
-                f"{failed:,} of {len(scored):,} cells were not measured. They are left out of every mean, so a row with "
-                "missing conditions is not comparable with a complete one."
-            )
-    elif len(view.stability):
-        found.append("No labels: only agreement between partitions could be measured.")
+    scored = view.cells[view.cells["shift"] != "chance"]
+    trainings, seeds = scored.groupby("encoder")["train_seed"].nunique().max(), scored["seed"].nunique()
+    if seeds * max(trainings, 1) < 2:
+        found.append("One run per encoder: nothing here has an interval, and differences may be luck.")
+    elif trainings < 2:
+        found.append(
+            f"Intervals come from {seeds} clusterings of one training per encoder. They say how much the random "
+            "start of the clustering matters, not how another training would turn out."
+        )
+    failed = int((scored["status"] != "ok").sum())
+    if failed:
+        found.append(
+            f"{failed:,} of {len(scored):,} cells were not measured. They are left out of every mean, so a row "
+            "with missing conditions is not comparable with a complete one."
+        )
     return found
 
 
 def _level(view: View, row: Row) -> str:
     clean, shifted, drop = (row.number(key) for key in ("clean", "shifted", "drop"))
-    who, how = row.entrant.label, PROTOCOL.get(row.protocol, row.protocol)
+    metric, how = metric_name(row.metric), HOW.get(row.protocol, row.protocol)
+    start = f"{row.entrant.label} reaches {percent(clean.value)} % {metric}{_within(clean)} on clean {view.data}"
     if not math.isfinite(shifted.value):
-        return f"{who} reaches {_measured(clean)} {metric_name(row.metric)} on clean {view.data}, {how}."
+        return f"{start}, {how}."
+    change = f"a drop of {_points(drop)}" if drop.value >= 0 else f"a gain of {_points(_minus(drop))}"
     share = row.number("calibrated_drop").value
-    of_knowledge = (
-        f" – {percent(share)} % of what it knew beyond chance" if math.isfinite(share) and share > 0 else ""
-    )
-    return (
-        f"{who} reaches {_measured(clean)} {metric_name(row.metric)} on clean {view.data} and "
-        f"{_measured(shifted)} on average under {_shift(view, row)}, {how}: "
-        f"a {'drop' if drop.value >= 0 else 'gain'} of {_points(drop)}{of_knowledge}."
-    )
+    lost = f", or {percent(share)} % of what it knew beyond chance" if math.isfinite(share) and share > 0 else ""
+    where = f"{percent(shifted.value)} %{_within(shifted)} on average under {_shift(view, row)}"
+    return f"{start} and {where}, {how}: {change}{lost}."
 
 
 def _rivals(view: View, best: Row, rows: list[Row], key: str) -> str:
     others = [row for row in rows if row is not best]
     if not others:
         return "It is the only encoder here, so nothing says whether that is much."
-    where = "under shift" if key == "shifted" else "on clean images"
     rival = max(others, key=lambda row: row.number(key).value)
+    where = "under shift" if key == "shifted" else "on clean images"
+    next_best = f"the best other encoder {where}, {rival.entrant.label} at {percent(rival.number(key).value)} %"
     gap = _gap(view, best, rival, key)
-    ahead = f"the best other encoder {where}, {rival.entrant.label} at {percent(rival.number(key).value)}"
-    if math.isfinite(gap.low) and gap.low > 0:
-        return f"It is ahead of {ahead}, by {_points(gap)}."
-    if math.isfinite(gap.high) and gap.high < 0:
-        return f"It stays behind {ahead}, by {_points(Number(-gap.value, -gap.high, -gap.low))}."
-    if math.isfinite(gap.low):
-        return f"Against {ahead}, no difference can be told: {_points(gap)}."
-    return f"It is {percent(abs(gap.value))} points {'above' if gap.value >= 0 else 'below'} {ahead}; one run tells no more."
+    if not math.isfinite(gap.low):
+        side = "above" if gap.value >= 0 else "below"
+        return f"It is {percent(abs(gap.value))} points {side} {next_best}; one run cannot tell whether by luck."
+    if gap.low > 0:
+        return f"It is ahead of {next_best}, by {_points(gap)}."
+    if gap.high < 0:
+        return f"It stays behind {next_best}, by {_points(_minus(gap))}."
+    return f"Against {next_best}, no difference can be told: {_points(gap)}."
 
 
-def _help(view: View, row: Row) -> str:
+def _besides(view: View, row: Row) -> str:
     parts = []
     if row.worst_case:
-        parts.append(f"the hardest condition is {row.worst_case} ({percent(row.number('worst').value)})")
-    if {"frozen", "refit"} <= set(view.protocols) and view.shifts:
-        parts.append(_refit(view, row))
+        worst = percent(row.number("worst").value)
+        parts.append(f"the hardest condition is {row.worst_case} with {worst} %")
+    parts.append(_refitting(view, row))
     stability = row.number("stability")
     if math.isfinite(stability.value):
-        parts.append(
-            f"clusterings that differ only by their random start agree to ARI {_measured(stability)} on clean images"
-        )
+        agreement = f"{percent(stability.value)} %{_within(stability)}"
+        parts.append(f"on clean images, clusterings from different random starts agree to {agreement} ARI")
     text = "; ".join(part for part in parts if part)
-    return text[:1].upper() + text[1:] + "." if text else ""
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
-def _refit(view: View, row: Row) -> str:
+def _refitting(view: View, row: Row) -> str:
     frozen, refit = (view.runs(row.entrant, protocol, row.metric) for protocol in ("frozen", "refit"))
     if frozen is None or refit is None:
         return ""
-    both = [
-        condition
-        for condition in frozen.conditions(row.shift)
-        if condition in set(refit.conditions(row.shift))
-    ]
+    known = set(refit.conditions(row.shift))
+    both = [condition for condition in frozen.conditions(row.shift) if condition in known]
     if not both:
         return ""
     gain = Number(*interval(refit.means(both).mean(axis=1) - frozen.means(both).mean(axis=1)))
-    if not math.isfinite(gain.low):
-        return f"fitting the clusters anew on the shifted images changes {percent(gain.value)} points"
     if gain.low > 0:
-        return f"fitting the clusters anew on the shifted images recovers {_points(gain)}"
+        return f"{REFITTING} recovers {_points(gain)}"
     if gain.high < 0:
-        return f"fitting the clusters anew on the shifted images costs {_points(Number(-gain.value, -gain.high, -gain.low))}"
-    return f"fitting the clusters anew on the shifted images makes no difference that can be told ({_points(gain)})"
+        return f"{REFITTING} costs {_points(_minus(gain))}"
+    if math.isfinite(gain.low):
+        return f"{REFITTING} makes no difference that can be told, {_points(gain)}"
+    return f"{REFITTING} changes the mean by {_points(gain)}"
 
 
 def _without_labels(view: View, rows: list[Row]) -> list[str]:
-    known = [row for row in rows if math.isfinite(row.number("stability").value)]
-    moved = [row for row in rows if math.isfinite(row.number("agreement").value)]
     sentences = []
-    if known:
-        best = max(known, key=lambda row: row.number("stability").value)
+    stable = [row for row in rows if math.isfinite(row.number("stability").value)]
+    if stable:
+        best = max(stable, key=lambda row: row.number("stability").value)
+        number = best.number("stability")
         sentences.append(
-            f"Clusterings of {view.data} that differ only by their random start agree most for {best.entrant.label}: "
-            f"ARI {_measured(best.number('stability'))}."
+            f"On clean {view.data}, clusterings from different random starts agree most for {best.entrant.label}: "
+            f"{percent(number.value)} % ARI{_within(number)}."
         )
+    moved = [row for row in rows if math.isfinite(row.number("agreement").value)]
     if moved:
         best = max(moved, key=lambda row: row.number("agreement").value)
         sentences.append(
-            f"Under {_shift(view, best)}, the partitions of {best.entrant.label} stay closest to those of the same clean "
-            f"images: ARI {percent(best.number('agreement').value)} on average."
+            f"Under {_shift(view, best)}, the partitions of {best.entrant.label} stay closest to those of the "
+            f"same clean images: {percent(best.number('agreement').value)} % ARI on average."
         )
     return sentences or ["Nothing could be measured; the reasons are listed below."]
 
 
 def _gap(view: View, one: Row, other: Row, key: str) -> Number:
-    """Difference of two encoders' means; their resamples are independent, so one's are shuffled."""
+    """Difference of two encoders' means. Their runs are independent, so the resamples of one are shuffled."""
     first, second = (view.runs(row.entrant, row.protocol, row.metric) for row in (one, other))
     if first is None or second is None:
         return Number(math.nan)
@@ -166,15 +160,17 @@ def _resampled(runs: Runs, shift: str, key: str) -> np.ndarray:
 def _shift(view: View, row: Row) -> str:
     if row.shift != "corruption":
         return f"the shift {row.shift}"
-    count = len(view.corruptions)
-    return f"{count} corruption{'s' * (count > 1)} at {len(view.severities)} severities"
+    kinds, severities = len(view.corruptions), len(view.severities)
+    return f"{kinds} corruption{'s' * (kinds > 1)} at {severities} severit{'ies' if severities > 1 else 'y'}"
 
 
-def _measured(number: Number) -> str:
-    bounds = f" ({percent(number.low)} to {percent(number.high)})" if math.isfinite(number.low) else ""
-    return f"{percent(number.value)}{bounds}"
+def _minus(number: Number) -> Number:
+    return Number(-number.value, -number.high, -number.low)
+
+
+def _within(number: Number) -> str:
+    return f" ({percent(number.low)} to {percent(number.high)})" if math.isfinite(number.low) else ""
 
 
 def _points(number: Number) -> str:
-    bounds = f" ({percent(number.low)} to {percent(number.high)})" if math.isfinite(number.low) else ""
-    return f"{percent(number.value)} points{bounds}"
+    return f"{percent(number.value)} points{_within(number)}"

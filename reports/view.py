@@ -68,9 +68,7 @@ class View:
         here = {tuple(key) for key in self.stability[ENTRANT[:2]].drop_duplicates().itertuples(index=False)}
         here |= {tuple(key) for key in self.cells[ENTRANT[:2]].drop_duplicates().itertuples(index=False)}
         self.entrants = [one for one in entrants if (one.encoder, one.feature) in here]
-        self._runs = {
-            key: Runs(rows) for key, rows in self.cells.groupby([*ENTRANT, "protocol", "metric"], sort=False)
-        }
+        self._runs = {key: Runs(rows) for key, rows in self.cells.groupby([*ENTRANT, "protocol", "metric"], sort=False)}
 
     @cached_property
     def protocols(self) -> list[str]:
@@ -122,9 +120,7 @@ class View:
         """The key of a corruption's cell; severity 0 is the clean split."""
         return ("corruption", corruption, severity) if severity else ("clean", "", 0)
 
-    def score_curve(
-        self, entrant: Entrant, protocol: str, metric: str, corruptions: Sequence[str]
-    ) -> Curve | None:
+    def score_curve(self, entrant: Entrant, protocol: str, metric: str, corruptions: Sequence[str]) -> Curve | None:
         """Clean score, then the mean over ``corruptions`` at each severity, with its interval over runs."""
         runs = self.runs(entrant, protocol, metric)
         if runs is None:
@@ -141,8 +137,8 @@ class View:
         """Mean agreement along an axis per condition, over training seeds.
 
         Returns:
-            columns shift, corruption, severity, mean, ci_low, ci_high; the bounds are NaN where several training
-            seeds were averaged, since theirs cannot be.
+            columns shift, corruption, severity, mean, ci_low, ci_high; the bounds are NaN where several
+            training seeds were averaged, since theirs cannot be.
         """
         rows = ok(self.stability)
         rows = rows[(rows["encoder"] == entrant.encoder) & (rows["feature"] == entrant.feature)]
@@ -177,6 +173,14 @@ def is_floor(encoder: str) -> bool:
     return encoder == "pixels" or encoder.partition(":")[0] == "random"
 
 
+def percent(fraction: float) -> str:
+    """A fraction as people read it: ``89.1``; a dash where there is none."""
+    if not np.isfinite(fraction):
+        return "–"
+    text = f"{100 * fraction:.1f}"
+    return "0.0" if text == "-0.0" else text.replace("-", "−")
+
+
 def condition_name(corruption: str, severity: int, shift: str = "") -> str:
     """How people read a condition: ``impulse noise 5``."""
     return f"{corruption.replace('_', ' ')} {severity}" if corruption else shift.replace("_", " ")
@@ -188,9 +192,7 @@ def metric_name(metric: str) -> str:
 
 
 def _of_setting(table: pd.DataFrame, setting: Sequence[Any]) -> pd.DataFrame:
-    here = np.logical_and.reduce(
-        [table[column] == value for column, value in zip(SETTING, setting, strict=True)]
-    )
+    here = np.logical_and.reduce([table[column] == value for column, value in zip(SETTING, setting, strict=True)])
     return table[here]
 
 

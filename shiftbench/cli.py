@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on where it was (training: shiftbench train resume=RUN)", INTERRUPTED)
+        return _fail(
+            "interrupted; the same command goes on where it was (training: shiftbench train resume=RUN)", INTERRUPTED
+        )
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
@@ -66,7 +68,10 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = _command(commands, "evaluate", _evaluate, "score encoders, clean and shifted", hydra=True)
     evaluate.add_argument(
-        "--checkpoint", metavar="URI", action="append", help="run folder, weights.pt?arch=..&norm=.., module:callable; repeat"
+        "--checkpoint",
+        metavar="URI",
+        action="append",
+        help="run folder, weights.pt?arch=..&norm=.., module:callable; repeat",
     )
     evaluate.add_argument("--shift", metavar="NAME", action="append", help="corruption, fog, fog-3, all; repeat")
     evaluate.add_argument("--data", metavar="NAME", help="default: what the newest run was trained on, else digits")
@@ -256,9 +261,9 @@ def _run_hydra(
     caught: list[BaseException] = []
 
     def job(config: Any) -> None:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         try:
-            task({str(key): value for key, value in plain.items()})
+            task(plain)
         except (InputError, OSError, KeyboardInterrupt) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # hydra names the job that failed, then goes on here
@@ -284,5 +289,3 @@ def _check_groups(overrides: Sequence[str]) -> None:
         for name in value.split(",") if key in groups else []:
             if name not in groups[key] and name != "base":
                 raise unknown(groups[key].kind, name, groups[key])
-
-

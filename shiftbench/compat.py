@@ -111,9 +111,7 @@ def _numpy_1() -> ModuleType:
     import numpy
 
     stand_in = ModuleType("numpy")
-    vars(stand_in).update(
-        vars(numpy), float_=numpy.float64
-    )  # with numpy's __getattr__, for what it loads lazily
+    vars(stand_in).update(vars(numpy), float_=numpy.float64)  # with numpy's __getattr__, for what it loads lazily
     return stand_in
 
 
@@ -143,9 +141,7 @@ class _Finder:
         self.broken = broken
         self.stand_ins = stand_ins
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name not in self.broken:
             return None
         spec = PathFinder.find_spec(name, path, target)

@@ -40,7 +40,7 @@ def progress(task: str, total: int, start: int = 0) -> Iterator[Callable[..., No
     with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as bar:
         identity = bar.add_task(task, total=total, completed=start, info="")
 
-        def advance(steps: int = 1, info: str | None = None) -> None:
-            bar.update(identity, advance=steps, **({} if info is None else {"info": info}))
+        def advance(steps: int = 1, info: str = "") -> None:
+            bar.update(identity, advance=steps, info=info)
 
         yield advance

@@ -225,9 +225,7 @@ def _partitions(plan: Plan, key: str, condition: Condition, fitted: Fitted, feat
     return Partitions(key, labels, _scores(plan, truth, labels, fitted.mappings), chance)
 
 
-def _scores(
-    plan: Plan, truth: np.ndarray, labels: np.ndarray, mappings: Sequence[np.ndarray]
-) -> dict[str, np.ndarray]:
+def _scores(plan: Plan, truth: np.ndarray, labels: np.ndarray, mappings: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Every registered metric of partitions (P, S, N), as name -> (P, S).
 
     The frozen protocol scores with the map from clusters to classes that was fitted on the clean training split.

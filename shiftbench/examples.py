@@ -41,7 +41,7 @@ def save_examples(plan: Plan, changed: Collection[str]) -> None:
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its stub takes only allow_pickle by name
 
 
 def _pictures(images: torch.Tensor) -> np.ndarray:
@@ -55,7 +55,9 @@ def _save_corruptions(plan: Plan, path: Path) -> None:
         return
     image = plan.data.test.images[:1]
     rows = [
-        torch.cat([image, *(apply(Condition("corruption", n, s, plan.table), image, seed=plan.seed) for s in SEVERITIES)])
+        torch.cat(
+            [image, *(apply(Condition("corruption", n, s, plan.table), image, seed=plan.seed) for s in SEVERITIES)]
+        )
         for n in names
     ]
     _save(path, {"names": np.array(names), "images": np.stack([_pictures(row) for row in rows])})
@@ -68,7 +70,9 @@ def _save_encoder(plan: Plan, slug: str, path: Path) -> None:
     if clean is None:
         return
     rows = np.unique(np.linspace(0, len(plan.data.test) - 1, min(MAPPED, len(plan.data.test))).round().astype(int))
-    features = encode({slug: plan.encoders[slug]}, plan.data.test.images, feature=plan.feature, batch_size=plan.batch_size)
+    features = encode(
+        {slug: plan.encoders[slug]}, plan.data.test.images, feature=plan.feature, batch_size=plan.batch_size
+    )
     found = features[slug]
     if isinstance(found, Exception):
         return

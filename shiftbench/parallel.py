@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -22,72 +22,42 @@ from shiftbench.errors import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-
-class _Pools:
-    """The thread pools of this process while at least one thread holds them at one thread.
-
-    A BLAS pool belongs to the process: the first holder limits it, the last one restores it. An OpenMP limit
-    and that of torch belong to the thread which sets them: each holder limits and restores its own.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holders = 0
-        self._controller: Any = None
-        self._blas: Any = None
-        self._torch_threads: int | None = None
-
-    def hold(self) -> Any:
-        """Limit the pools for the calling thread; the returned limiter goes back into :meth:`release`."""
-        torch = sys.modules.get("torch")
-        with self._lock:
-            # Asked in every thread: torch prepares a thread at its first question, and would undo the limit then.
-            torch_threads = torch.get_num_threads() if torch else None
-            if self._holders == 0:
-                # Done once, before any worker runs: looking through the loaded libraries while another thread
-                # imports one can deadlock.
-                self._controller = ThreadpoolController()
-                self._blas = self._controller.select(user_api="blas").limit(limits=1)
-                self._torch_threads = torch_threads
-            self._holders += 1
-            openmp = self._controller.select(user_api="openmp").limit(limits=1)
-            if self._torch_threads is not None:
-                torch.set_num_threads(1)  # type: ignore[union-attr]
-        return openmp
-
-    def release(self, openmp: Any) -> None:
-        """Undo :meth:`hold` in the same thread."""
-        with self._lock:
-            if self._torch_threads is not None:
-                sys.modules["torch"].set_num_threads(self._torch_threads)
-            openmp.restore_original_limits()
-            self._holders -= 1
-            if self._holders == 0:
-                self._blas.restore_original_limits()
-
-
-_POOLS = _Pools()
-_thread = threading.local()
+_thread = threading.local()  # .pools: the pools that this thread holds at one thread
 
 
 @contextmanager
-def single_threaded() -> Iterator[None]:
+def single_threaded() -> Iterator[ThreadpoolController]:
     """Run BLAS, OpenMP and torch on one thread inside the block, and restore their thread counts after it.
 
-    Entering costs a few milliseconds, entering again inside nothing: hold it around a whole stage. It may be
-    held by several threads at once, and limits those that hold it. Libraries that are first loaded inside are
-    not limited, so import before.
+    Entering costs a few milliseconds, entering again inside nothing: hold it around a whole stage. BLAS pools
+    belong to the process, so other threads had better work for the holder, through :func:`parallel_map`.
+    Libraries that are first loaded inside are not limited: import before.
     """
-    if getattr(_thread, "holds", False):
-        yield
+    pools = getattr(_thread, "pools", None)
+    if pools is not None:
+        yield pools
         return
-    openmp = _POOLS.hold()
-    _thread.holds = True
+    pools = ThreadpoolController()
+    with _limited(pools):
+        yield pools
+
+
+@contextmanager
+def _limited(pools: ThreadpoolController) -> Iterator[None]:
+    """Hold pools at one thread for the calling thread, which OpenMP and torch count on their own."""
+    torch = sys.modules.get("torch")
+    # Asking comes first: torch prepares a thread when it is first asked, which would undo an earlier limit.
+    torch_threads = torch.get_num_threads() if torch else 0
+    _thread.pools = pools
     try:
-        yield
+        with pools.limit(limits=1):
+            if torch:
+                torch.set_num_threads(1)
+            yield
     finally:
-        _thread.holds = False
-        _POOLS.release(openmp)
+        if torch:
+            torch.set_num_threads(torch_threads)
+        _thread.pools = None
 
 
 def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> list[Result]:
@@ -114,25 +84,28 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], work
     workers = min(workers, len(todo))
 
     def work() -> None:
-        with single_threaded():
+        while todo:
             try:
-                while todo:
-                    try:
-                        index, item = todo.popleft()
-                    except IndexError:  # another worker took the last one
-                        return
-                    results[index] = function(item)
-            except BaseException:
-                todo.clear()
-                raise
+                index, item = todo.popleft()
+            except IndexError:  # another worker took the last one
+                return
+            results[index] = function(item)
 
-    if workers <= 1:
-        work()
-    else:
-        with single_threaded(), ThreadPoolExecutor(workers) as executor:
-            try:
-                for future in [executor.submit(work) for _ in range(workers)]:
-                    future.result()
-            finally:
-                todo.clear()
+    def work_in_thread(pools: ThreadpoolController) -> None:
+        try:
+            with _limited(pools):
+                work()
+        finally:
+            todo.clear()  # after an error the others stop too
+
+    with single_threaded() as pools:
+        if workers <= 1:
+            work()
+        else:
+            with ThreadPoolExecutor(workers) as executor:
+                try:
+                    for future in [executor.submit(work_in_thread, pools) for _ in range(workers)]:
+                        future.result()
+                finally:
+                    todo.clear()  # after Ctrl-C here
     return [results[index] for index in range(len(results))]

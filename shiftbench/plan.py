@@ -121,7 +121,8 @@ def make_plan(
         raise InputError(f"protocols is empty: name one of {', '.join(PROTOCOLS)}.")
     CLUSTERERS.load(clusterer)
     dataset = _limited(_dataset(data), limit)
-    resolved = resolve_table(table, tuple(dataset.test.images.shape[-2:]))
+    height, width = dataset.test.images.shape[-2:]
+    resolved = resolve_table(table, (height, width))
     wanted = conditions(_named_shifts(shift), resolved)
     number, source = _clusters(k, dataset)
     encoders = _encoders(checkpoint, floors, Path(runs), device)
@@ -187,7 +188,9 @@ def _limited(dataset: Dataset, limit: int | None) -> Dataset:
 def _clusters(k: int | bool, dataset: Dataset) -> tuple[int, str]:
     if k is True:
         if not dataset.classes:
-            raise InputError(f"{dataset.name} has no labels, so k=true means nothing: give the number of clusters, k=10.")
+            raise InputError(
+                f"{dataset.name} has no labels, so k=true means nothing: give the number of clusters, k=10."
+            )
         number, source = len(dataset.classes), "true"
     elif isinstance(k, int) and k is not False:
         number, source = k, "given"
@@ -195,7 +198,9 @@ def _clusters(k: int | bool, dataset: Dataset) -> tuple[int, str]:
         raise InputError(f"k={k}: true or a whole number is needed.")
     smallest = min(len(dataset.train), len(dataset.test))
     if not 2 <= number <= smallest:
-        raise InputError(f"k={number}: between 2 and {smallest} is possible, the number of images in the smaller split.")
+        raise InputError(
+            f"k={number}: between 2 and {smallest} is possible, the number of images in the smaller split."
+        )
     return number, source
 
 

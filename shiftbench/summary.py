@@ -200,9 +200,7 @@ class _Yardstick:
         units, none = np.eye(len(conditions)), np.zeros(len(conditions))
         baseline = self._by_corruption(errors)
         self.plain = np.array([mce(self._by_corruption(unit), baseline) for unit in units])
-        self.relative = np.array(
-            [relative_mce(self._by_corruption(unit), 0, baseline, clean) for unit in units]
-        )
+        self.relative = np.array([relative_mce(self._by_corruption(unit), 0, baseline, clean) for unit in units])
         self.relative_clean = relative_mce(self._by_corruption(none), 1, baseline, clean)
 
     def _by_corruption(self, errors: np.ndarray) -> dict[str, np.ndarray]:

@@ -103,7 +103,9 @@ def _stability(
             if plan.seeds < 2 and axis == "initialization" and decisive.ok:
                 outcome = {"status": "skipped", "reason": "one seed has no other to agree with"}
             for metric in AGREEMENTS:
-                rows.append(shared | {"protocol": protocol, "axis": axis, "metric": metric} | outcome | measured[metric])
+                rows.append(
+                    shared | {"protocol": protocol, "axis": axis, "metric": metric} | outcome | measured[metric]
+                )
     return rows
 
 

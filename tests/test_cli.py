@@ -110,7 +110,9 @@ def test_evaluate_takes_the_newest_run_and_says_so(capsys, run):
 def test_evaluate_the_users_images(capsys):
     rng = np.random.default_rng(0)
     np.savez("mine.npz", images=rng.integers(0, 256, (40, 16, 16, 3), dtype=np.uint8), labels=np.arange(40) % 3)
-    code, _, err = said(capsys, "evaluate", "--checkpoint", "pixels", "--data", "npz:mine.npz", "seeds=2", "results=out")
+    code, _, err = said(
+        capsys, "evaluate", "--checkpoint", "pixels", "--data", "npz:mine.npz", "seeds=2", "results=out"
+    )
     assert code == 0, err
     assert Path("out/cells.csv").is_file()
 

@@ -110,9 +110,7 @@ def test_imagecorruptions_is_still_broken(fresh):
     if error is None and release == "1.1.2":
         pytest.skip("everything around imagecorruptions is old enough for its release 1.1.2")
     assert error is not None, f"imagecorruptions {release} works by itself: compat.imagecorruptions can go"
-    assert any(cause in error for cause in ("pkg_resources", "multichannel", "float_", "interpolation")), (
-        error
-    )
+    assert any(cause in error for cause in ("pkg_resources", "multichannel", "float_", "interpolation")), error
 
 
 def test_a_model_of_the_zoo_is_built_without_its_weights():
@@ -177,7 +175,7 @@ def test_torchvision_works():
 
 def without_operators(run_python, code):
     result = run_python(f"""
-import runpy, torch
+import gc, runpy, torch
 def load_library(path):
     raise OSError(f"{{path}}: libcudart.so: cannot open shared object file")
 torch.ops.load_library = load_library  # so the CUDA build of torchvision fares beside a CPU-only torch
@@ -185,6 +183,8 @@ torch.ops.load_library = load_library  # so the CUDA build of torchvision fares 
 test = runpy.run_path({__file__!r})
 torchvision = test["compat"].torchvision()
 test["use_torchvision"](torchvision)
+gc.collect()
+assert torch.ops.torchvision.nms and torch.ops.torchvision.qnms  # declared once and for all
 try:
     torchvision.ops.nms(torch.rand(2, 4), torch.rand(2), 0.5)
 except RuntimeError as error:

@@ -43,26 +43,6 @@ def test_restores_after_an_error(two_threads):
     assert threads() == two_threads
 
 
-def test_overlapping_holders_in_two_threads(two_threads):
-    inside, leave, seen = threading.Event(), threading.Event(), []
-
-    def hold():
-        with single_threaded():
-            inside.set()
-            leave.wait(30)
-            seen.append(threads())
-
-    other = threading.Thread(target=hold)
-    other.start()
-    inside.wait(30)
-    with single_threaded():
-        assert set(threads().values()) == {1}
-    leave.set()
-    other.join()
-    assert set(seen[0].values()) == {1}  # the thread that left first took nothing from it
-    assert threads() == two_threads
-
-
 def test_every_worker_is_single_threaded(two_threads):
     barrier = threading.Barrier(3, timeout=30)
 
@@ -73,6 +53,15 @@ def test_every_worker_is_single_threaded(two_threads):
     seen = parallel_map(item, range(3), workers=3)
     assert len({ident for ident, _ in seen}) == 3
     assert all(counts == {1} for _, counts in seen)
+    assert threads() == two_threads
+
+
+def test_parallel_inside_parallel(two_threads):
+    def inner(_):
+        return set(threads().values())
+
+    seen = parallel_map(lambda _: parallel_map(inner, range(3), 2), range(2), 2)
+    assert seen == [[{1}] * 3] * 2
     assert threads() == two_threads
 
 

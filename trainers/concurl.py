@@ -86,6 +86,7 @@ def consensus_loss(
         Scalar; the gradient goes to ``z1`` and ``z2`` only.
     """
     count, _, dim = transforms.shape
+    transforms = transforms.detach()
     z = torch.cat([z1, z2])
     with torch.no_grad():
         mapped = prototypes @ transforms.transpose(1, 2)  # (M, K, P)

@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const root = document.documentElement;
+  root.classList.add("script");
 
   // Light or dark: the system's choice until the reader makes another.
   const theme = document.getElementById("theme");

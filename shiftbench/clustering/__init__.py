@@ -63,9 +63,7 @@ def as_features(features: ArrayLike) -> NDArray[np.float32]:
     if array.dtype.kind not in "fiub":
         raise InputTypeError(f"features must be real numbers, not {array.dtype}.")
     if array.ndim != 2 or 0 in array.shape:
-        raise InputError(
-            f"features must be a matrix with one row per image (N, D), not of shape {array.shape}."
-        )
+        raise InputError(f"features must be a matrix with one row per image (N, D), not of shape {array.shape}.")
     with np.errstate(over="ignore", invalid="ignore"):
         matrix = np.ascontiguousarray(array, dtype=np.float32)
         finite = np.isfinite(np.einsum("nd,nd->n", matrix, matrix))

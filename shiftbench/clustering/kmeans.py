@@ -51,9 +51,7 @@ class KMeansPartition:
         """
         points = as_features(features)
         if points.shape[1] != self.centers.shape[1]:
-            raise InputError(
-                f"features have {points.shape[1]} dimensions, the fitted ones {self.centers.shape[1]}."
-            )
+            raise InputError(f"features have {points.shape[1]} dimensions, the fitted ones {self.centers.shape[1]}.")
         return _nearest(points, self.centers)[0]
 
 
@@ -143,9 +141,7 @@ def _lloyd(points: Matrix, centers: Matrix, max_iter: int, threshold: float) -> 
     return centers, n_iter
 
 
-def _fill(
-    cluster: int, points: Matrix, centers: Matrix, labels: Ids, counts: Ids, sums: Reals, lower: Reals
-) -> bool:
+def _fill(cluster: int, points: Matrix, centers: Matrix, labels: Ids, counts: Ids, sums: Reals, lower: Reals) -> bool:
     """Give an empty cluster the point farthest from its own center; False if all lie on their centers."""
     squares = np.square(points - centers[labels]).sum(axis=1)
     squares[counts[labels] == 1] = 0  # the only member of another cluster stays

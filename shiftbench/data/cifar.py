@@ -35,7 +35,10 @@ def load_cifar10(path: str | None = None) -> Dataset:
     try:
         splits = [compat.torchvision().datasets.CIFAR10(root, train=train, download=False) for train in (True, False)]
     except RuntimeError as error:
-        raise InputError(f"{str(root / FOLDER)!r} is not the official CIFAR-10 (md5 differs or a file lacks).") from error
+        raise InputError(
+            f"{str(root / FOLDER)!r} is not the official CIFAR-10 (md5 differs or a file lacks)."
+        ) from error
     images = [torch.from_numpy(np.ascontiguousarray(split.data.transpose(0, 3, 1, 2))) for split in splits]
     labels = [np.asarray(split.targets, dtype=np.int64) for split in splits]
-    return Dataset("cifar10", *map(Split, images, labels), classes=tuple(splits[0].classes))
+    train, test = map(Split, images, labels)
+    return Dataset("cifar10", train, test, tuple(splits[0].classes))

@@ -30,8 +30,8 @@ def load(path: str | None = None) -> Dataset:
     images = torch.from_numpy(np.stack([_enlarge(image) for image in digits.images]))
     labels = digits.target.astype(np.int64)
     train, test = train_test_split(np.arange(len(labels)), test_size=TEST, stratify=labels, random_state=0)
-    splits = (Split(images[rows], labels[rows]) for rows in (np.sort(train), np.sort(test)))
-    return Dataset("digits", *splits, classes=tuple("0123456789"))
+    fit, score = (Split(images[rows], labels[rows]) for rows in (np.sort(train), np.sort(test)))
+    return Dataset("digits", fit, score, tuple("0123456789"))
 
 
 def _enlarge(image: np.ndarray) -> np.ndarray:

@@ -43,7 +43,8 @@ def load_folder(path: str, size: int = 32) -> Dataset:
     else:
         found = _divide(_list(root))
     classes = sorted({name for name, _ in found[0] if name})
-    return Dataset(root.resolve().name, *(_read(part, classes, size) for part in found), classes=tuple(classes))
+    train, test = (_read(part, classes, size) for part in found)
+    return Dataset(root.resolve().name, train, test, tuple(classes))
 
 
 def load_npz(path: str) -> Dataset:
@@ -70,16 +71,18 @@ def load_npz(path: str) -> Dataset:
         fit, score = _split_rows(len(whole))
         splits = [Split(whole.images[r], whole.labels[r] if whole.labels is not None else None) for r in (fit, score)]
     else:
-        raise InputError(f"{path!r} holds {', '.join(arrays) or 'nothing'}; images, or train_images and test_images, are needed.")
+        raise InputError(
+            f"{path!r} holds {', '.join(arrays) or 'nothing'}; images, or train_images and test_images, are needed."
+        )
     if (splits[0].labels is None) != (splits[1].labels is None):
         raise InputError(f"{path!r} has labels for one of its splits only: give both or none.")
     known = sorted({int(label) for split in splits if split.labels is not None for label in np.unique(split.labels)})
     rank = {label: i for i, label in enumerate(known)}
-    splits = [
+    train, test = (
         Split(s.images, None if s.labels is None else np.array([rank[int(v)] for v in s.labels], dtype=np.int64))
         for s in splits
-    ]
-    return Dataset(file.stem, *splits, classes=tuple(map(str, known)))
+    )
+    return Dataset(file.stem, train, test, tuple(map(str, known)))
 
 
 def _arrays(arrays: dict[str, np.ndarray], prefix: str, path: str) -> Split:
@@ -87,11 +90,15 @@ def _arrays(arrays: dict[str, np.ndarray], prefix: str, path: str) -> Split:
     if images.ndim == 3:
         images = np.repeat(images[..., None], 3, axis=3)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise InputError(f"{path!r}: {prefix}images must be uint8 (N, H, W, 3) or (N, H, W), not {images.dtype} {images.shape}.")
+        raise InputError(
+            f"{path!r}: {prefix}images must be uint8 (N, H, W, 3) or (N, H, W), not {images.dtype} {images.shape}."
+        )
     if len(images) < 2:
         raise InputError(f"{path!r}: {prefix}images holds {len(images)} images; at least 2 are needed.")
     if labels is not None and (labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer)):
-        raise InputError(f"{path!r}: {prefix}labels must be integers ({len(images)},), not {labels.dtype} {labels.shape}.")
+        raise InputError(
+            f"{path!r}: {prefix}labels must be integers ({len(images)},), not {labels.dtype} {labels.shape}."
+        )
     return Split(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))), labels)
 
 

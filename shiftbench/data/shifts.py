@@ -12,7 +12,7 @@ from shiftbench.records import CLEAN, Condition
 from shiftbench.registry import CORRUPTIONS, SHIFTS
 
 
-def clean(table: str) -> list[Condition]:  # noqa: ARG001 - the signature all shifts share
+def clean(table: str) -> list[Condition]:
     """The split as it is."""
     return [CLEAN]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,9 +29,7 @@ def build_backbone(name: str) -> nn.Module:
     """
     backbone = BACKBONES.load(name)()
     if not isinstance(getattr(backbone, "feature_dim", None), int):
-        raise InputError(
-            f"Backbone {name!r} needs an integer attribute feature_dim, the width of its output."
-        )
+        raise InputError(f"Backbone {name!r} needs an integer attribute feature_dim, the width of its output.")
     return backbone
 
 
@@ -50,10 +49,9 @@ class Head(nn.Sequential):
         super().__init__()
         if len(dims) < 2:
             raise InputError(f"A head needs at least an input and an output width, got dims={list(dims)}.")
-        for number, (width, following) in enumerate(zip(dims[:-1], dims[1:], strict=True)):
+        for number, (width, following) in enumerate(pairwise(dims)):
             if number:
-                self.append(nn.BatchNorm1d(width) if batch_norm else nn.Identity())
-                self.append(nn.ReLU(inplace=True))
+                self.extend([nn.BatchNorm1d(width)] * batch_norm + [nn.ReLU(inplace=True)])
             self.append(nn.Linear(width, following))
         self._spec = {
             "dims": [int(width) for width in dims],

@@ -20,6 +20,9 @@ class Preprocess(nn.Module):
         size: images of another size are resized (bilinear, antialiased); None takes them as they are.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float], size: int | None = None) -> None:
         super().__init__()
         self.size = size
@@ -113,8 +116,8 @@ def module_encoder(
     The first head is the default feature; without heads the backbone is. Weights are not changed and BatchNorm uses
     its running statistics.
     """
-    heads = nn.ModuleDict(heads or {})
-    modules = nn.ModuleList([preprocess, backbone, heads]).to(device).eval()
+    heads = dict(heads or {})
+    modules = nn.ModuleList([preprocess, backbone, nn.ModuleDict(heads)]).to(device).eval()
 
     def compute(images: torch.Tensor) -> dict[str, torch.Tensor]:
         hidden = backbone(preprocess(images.to(device, non_blocking=True)))

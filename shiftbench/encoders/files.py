@@ -217,7 +217,9 @@ def _plain(content: Any, path: Path) -> dict[str, torch.Tensor]:
             break
     tensors = {str(k): v for k, v in content.items() if torch.is_tensor(v)} if isinstance(content, dict) else {}
     if not tensors:
-        raise InputError(f"{path.name!r} holds no state dict: no tensors at the top, nor under {', '.join(CONTAINERS)}.")
+        raise InputError(
+            f"{path.name!r} holds no state dict: no tensors at the top, nor under {', '.join(CONTAINERS)}."
+        )
     return tensors
 
 

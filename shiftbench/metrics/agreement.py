@@ -15,9 +15,7 @@ AGREEMENTS: dict[str, Callable[[ArrayLike], float]] = {"ari": ari, "ami": ami, "
 """ARI, AMI, and the share of samples with equal ids after the best one-to-one renaming of clusters."""
 
 
-def pairwise(
-    partitions: ArrayLike, metrics: Collection[str] = tuple(AGREEMENTS)
-) -> dict[str, NDArray[np.float64]]:
+def pairwise(partitions: ArrayLike, metrics: Collection[str] = tuple(AGREEMENTS)) -> dict[str, NDArray[np.float64]]:
     """Agreement of every pair of partitions.
 
     Args:
@@ -41,9 +39,7 @@ def pairwise(
     return result
 
 
-def paired(
-    a: ArrayLike, b: ArrayLike, metrics: Collection[str] = tuple(AGREEMENTS)
-) -> dict[str, NDArray[np.float64]]:
+def paired(a: ArrayLike, b: ArrayLike, metrics: Collection[str] = tuple(AGREEMENTS)) -> dict[str, NDArray[np.float64]]:
     """Agreement of each partition with its partner, as of a clean split and its shifted copy.
 
     Args:

@@ -40,9 +40,7 @@ def contingency(labels: ArrayLike, partition: ArrayLike) -> Ids:
     """
     rows, columns = as_ids(labels, "labels", 1), as_ids(partition, "partition", 1)
     if len(rows) != len(columns):
-        raise InputError(
-            f"labels and partition must describe the same samples, not {len(rows)} and {len(columns)}."
-        )
+        raise InputError(f"labels and partition must describe the same samples, not {len(rows)} and {len(columns)}.")
     return count(rows, columns, int(rows.max()) + 1, int(columns.max()) + 1)
 
 
@@ -53,9 +51,7 @@ def count(rows: Ids, columns: Ids, n_rows: int, n_columns: int) -> Ids:
         InputError: a table of that shape would not fit in memory.
     """
     if n_rows * n_columns > _MAX_CELLS:
-        raise InputError(
-            f"ids up to {n_rows - 1} and {n_columns - 1} need too large a table: renumber them from 0."
-        )
+        raise InputError(f"ids up to {n_rows - 1} and {n_columns - 1} need too large a table: renumber them from 0.")
     table = np.zeros((n_rows, n_columns), np.int64)
     _count(rows, columns, table)
     return table
@@ -70,16 +66,12 @@ def as_ids(ids: ArrayLike, name: str, ndim: int) -> Ids:
     """
     array = np.asarray(ids)
     if array.ndim != ndim or array.size == 0:
-        raise InputError(
-            f"{name} must have {ndim} dimension(s) and at least one sample, not shape {array.shape}."
-        )
+        raise InputError(f"{name} must have {ndim} dimension(s) and at least one sample, not shape {array.shape}.")
     if array.dtype.kind not in "iu":
         raise InputTypeError(f"{name} must be integer ids, not {array.dtype}.")
     array = np.ascontiguousarray(array, dtype=np.int64)
     if array.min() < 0:
-        raise InputError(
-            f"{name} must be ids of 0 or more, not {array.min()}: leave out samples without one."
-        )
+        raise InputError(f"{name} must be ids of 0 or more, not {array.min()}: leave out samples without one.")
     return array
 
 
@@ -187,17 +179,13 @@ SCORES: dict[str, Callable[[ArrayLike], float]] = {
 
 def scores(table: ArrayLike, mapping: ArrayLike | None = None) -> dict[str, float]:
     """All scores of one contingency table by their registered names; ``mapping`` as in :func:`accuracy`."""
-    return {
-        name: accuracy(table, mapping) if name == "acc" else score(table) for name, score in SCORES.items()
-    }
+    return {name: accuracy(table, mapping) if name == "acc" else score(table) for name, score in SCORES.items()}
 
 
 def _as_table(table: ArrayLike) -> Ids:
     array = np.asarray(table)
     if array.ndim != 2 or array.dtype.kind not in "iu" or not array.any():
-        raise InputError(
-            f"a contingency table is a matrix of counts, not all 0; this is {array.dtype} {array.shape}."
-        )
+        raise InputError(f"a contingency table is a matrix of counts, not all 0; this is {array.dtype} {array.shape}.")
     return np.ascontiguousarray(array, dtype=np.int64)
 
 

@@ -250,9 +250,7 @@ def effective_robustness(clean: ArrayLike, shifted: ArrayLike) -> Values:
     """
     x, y = np.asarray(clean, dtype=np.float64), np.asarray(shifted, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
-        raise InputError(
-            f"clean and shifted must hold one score per encoder, not shapes {x.shape} and {y.shape}."
-        )
+        raise InputError(f"clean and shifted must hold one score per encoder, not shapes {x.shape} and {y.shape}.")
     inside = (x > 0) & (x < 1) & (y > 0) & (y < 1)
     residual = np.full(len(x), np.nan)
     if inside.sum() < _MIN_ENCODERS or np.ptp(x[inside]) == 0:

@@ -17,7 +17,7 @@ def test_official_order_and_labels(real_data):
 
 
 def test_missing_batches(tmp_path):
-    with pytest.raises(InputError, match="cifar-10-python.tar.gz"):
+    with pytest.raises(InputError, match="cifar-10-python"):
         load_dataset("cifar10", path=str(tmp_path))
 
 

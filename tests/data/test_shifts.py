@@ -52,9 +52,7 @@ def test_bad_names(asked, message):
 
 
 def test_apply_draws_by_place_in_the_split():
-    images = torch.randint(
-        0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     condition = Condition("corruption", "gaussian_noise", 3, "cifar")
     whole = apply(condition, images, seed=4)
     parts = torch.cat([apply(condition, images[:2], seed=4), apply(condition, images[2:], start=2, seed=4)])

@@ -35,4 +35,10 @@ def means():
 @pytest.fixture
 def small(colours, tmp_path):
     """Arguments of a quick evaluation."""
-    return {"data": colours, "floors": [], "seeds": 3, "shift": ["gaussian_noise-5", "fog-1"], "results": tmp_path / "r"}
+    return {
+        "data": colours,
+        "floors": [],
+        "seeds": 3,
+        "shift": ["gaussian_noise-5", "fog-1"],
+        "results": tmp_path / "r",
+    }

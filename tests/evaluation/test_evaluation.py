@@ -69,7 +69,9 @@ def test_frozen_and_refit_equal_the_plain_computation(colours, small):
         for protocol, partition in (("frozen", frozen.predict(test)), ("refit", refit.labels_)):
             found = value(cells, corruption="gaussian_noise", protocol=protocol, seed=seed).set_index("metric")["value"]
             assert found["ari"] == pytest.approx(adjusted_rand_score(colours.test.labels, partition), abs=1e-12)
-            assert found["nmi"] == pytest.approx(normalized_mutual_info_score(colours.test.labels, partition), abs=1e-12)
+            assert found["nmi"] == pytest.approx(
+                normalized_mutual_info_score(colours.test.labels, partition), abs=1e-12
+            )
 
 
 def test_frozen_uses_the_map_of_the_training_split(colours, small):

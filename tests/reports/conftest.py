@@ -1,5 +1,4 @@
-"""Results folders that look like real ones, made without torch: how the numbers arise is known, so tests can say
-what a page must show."""
+"""Results folders that look like real ones, made without torch and without an encoder."""
 
 import hashlib
 import json
@@ -19,7 +18,11 @@ COMMON = CORRUPTIONS.names("common")
 CHANCE = {"acc": 0.18, "nmi": 0.04, "ari": 0.0, "ami": 0.0, "purity": 0.19}
 # How much of the clean score each corruption takes away at severity 5, more or less as it is on digits.
 HARSHNESS = dict(
-    zip(COMMON, [0.5, 0.55, 0.75, 0.3, 0.35, 0.3, 0.25, 0.55, 0.65, 0.5, 0.3, 0.8, 0.2, 0.1, 0.08], strict=True)
+    zip(
+        COMMON,
+        [0.5, 0.55, 0.75, 0.3, 0.35, 0.3, 0.25, 0.55, 0.65, 0.5, 0.3, 0.8, 0.2, 0.1, 0.08],
+        strict=True,
+    )
 )
 
 
@@ -93,7 +96,9 @@ def _tables(recipe: Recipe):
 
 def _scores(recipe, keys, protocol, level, chance, failed, noise) -> Iterable[dict]:
     for seed in range(recipe.seeds):
-        luck = 0.012 * noise.standard_normal()
+        # A good or bad start is good or bad under every condition; the rest is noise of the condition.
+        start = np.random.default_rng([len(keys["encoder"]), len(protocol), seed]).standard_normal()
+        luck = 0.012 * start + 0.006 * noise.standard_normal()
         for metric in recipe.metrics:
             floor = CHANCE[metric]
             value = floor + 0.004 * luck if chance else floor + (level + luck) * (1 - floor) * (0.9 if floor else 0.85)

@@ -1,0 +1,79 @@
+"""Schedules against the published epochs, and every way to get an option wrong."""
+
+import re
+from typing import Literal
+
+import pytest
+
+from shiftbench.configs import compose
+from shiftbench.errors import InputError
+from shiftbench.trainers.options import Options, bind
+
+
+def options(**changed) -> Options:
+    given = compose("train", ["data=cifar10"])["trainer"]
+    return Options(**bind(Options, {**given, **changed}, "trainer"))
+
+
+def test_multistep_drops_at_the_published_epochs():
+    rates = [options(epochs=2000, lr=0.015).learning_rate(epoch) for epoch in range(2000)]
+    drops = [epoch for epoch in range(1, 2000) if rates[epoch] < rates[epoch - 1]]
+    assert drops == [600, 950, 1300, 1650]
+    assert rates[0] == 0.015
+    assert rates[-1] == pytest.approx(0.015e-4)
+
+
+def test_multistep_scales_with_the_epochs():
+    rates = [options(epochs=40).learning_rate(epoch) for epoch in range(40)]
+    assert [epoch for epoch in range(1, 40) if rates[epoch] < rates[epoch - 1]] == [12, 19, 26, 33]
+
+
+def test_cosine_falls_from_the_rate_to_nearly_nothing():
+    rates = [options(schedule="cosine", epochs=100, lr=0.2).learning_rate(epoch) for epoch in range(100)]
+    assert rates[0] == 0.2
+    assert rates[50] == pytest.approx(0.1)
+    assert 0 < rates[-1] < 1e-4
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_warmup_rises_in_equal_steps_and_constant_stays():
+    constant = options(schedule="constant", warmup=4, epochs=10, lr=1.0)
+    assert [constant.learning_rate(epoch) for epoch in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"epochs": 0}, "trainer.epochs=0 must be at least 1."),
+        ({"batch": 1}, "trainer.batch=1 must be at least 2"),
+        ({"k": 1}, "trainer.k=1 must be at least 2."),
+        ({"lr": 0}, "trainer.lr=0.0 must be above 0."),
+        ({"momentum": 1.0}, "trainer.momentum=1.0 must be within 0..1."),
+        ({"weight_decay": -1.0}, "trainer.weight_decay=-1.0 must be at least 0."),
+        ({"warmup": 3, "epochs": 3}, "trainer.warmup=3 must be at least 0 and below epochs=3."),
+        ({"milestones": [0.5, 1.5]}, "trainer.milestones=(0.5, 1.5) must be shares"),
+        ({"std": [0.2, 0.0, 0.2]}, "trainer.std=(0.2, 0.0, 0.2) must be above 0."),
+        ({"schedule": "cosin"}, "Unknown trainer.schedule 'cosin'. Did you mean 'cosine'?"),
+        ({"epochs": "many"}, "trainer.epochs='many' should be int."),
+        ({"epochs": 2.5}, "trainer.epochs=2.5 should be int."),
+        ({"epochs": True}, "trainer.epochs=True should be int."),
+        ({"lr": "fast"}, "trainer.lr='fast' should be float."),
+        ({"mean": [0.5, 0.5]}, "trainer.mean=[0.5, 0.5] should be tuple[float, float, float]."),
+        ({"drop_last": "yes"}, "trainer.drop_last='yes' should be bool."),
+        ({"epoch": 3}, "Unknown option of trainer 'epoch'. Did you mean 'epochs'?"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_line(changed, message):
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        options(**changed)
+    assert "\n" not in str(caught.value)
+
+
+def test_bind_converts_and_reserves():
+    def build(*, size: int, share: float = 0.5, pair: tuple[int, int] = (1, 2), kind: Literal["a", "b"] = "a"): ...
+
+    assert bind(build, {"size": 3, "share": 1, "pair": [4, 5]}, "x") == {"size": 3, "share": 1.0, "pair": (4, 5)}
+    with pytest.raises(InputError, match=r"x\.size is missing"):
+        bind(build, {}, "x")
+    with pytest.raises(InputError, match="Unknown option of x 'share'"):
+        bind(build, {"size": 3, "share": 0.1}, "x", reserved=["share"])
