@@ -20,13 +20,16 @@ def compose(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         Plain nested dicts and lists, interpolations resolved.
 
     Raises:
-        InputError: an override does not parse, names something that does not exist, or a needed value is missing.
+        InputError: an override does not parse, names something that does not exist, or a needed value is
+            missing.
     """
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException, MissingConfigException
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # the caller may be a hydra program
     try:
         with hydra.initialize_config_module("shiftbench.configs", version_base="1.3"):
             config = hydra.compose(name, overrides=list(overrides))
@@ -41,3 +44,5 @@ def compose(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         if missing := re.match(r"Could not override '([^']+)'", message):
             message = f"There is no option {missing[1]!r}: `shiftbench {name} --cfg job` lists them all."
         raise InputError(message) from error
+    finally:
+        GlobalHydra.instance().hydra = outer

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_NUDGE = np.float32(2**-12)
+NUDGE = 2**-12
 
 
 def compiled(x: Tensor) -> bool:
@@ -19,17 +19,18 @@ def compiled(x: Tensor) -> bool:
     return x.device.type == "cpu"
 
 
-def to_uint8(x: Tensor, nudge: float = 2**-12) -> Tensor:
+def to_uint8(x: Tensor, nudge: float = NUDGE) -> Tensor:
     """Clip to 0..255 and cut the fraction off, as the published sets do.
 
     Args:
         x: floating point, any shape.
-        nudge: added first. The default keeps a value that is whole in exact arithmetic from losing a level to rounding.
+        nudge: added first; 0.5 rounds. The default keeps a value that is whole in exact arithmetic from losing a level
+            to rounding.
     """
     return (x + nudge).clamp_(0, 255).to(torch.uint8)
 
 
 @numba.njit(nogil=True, cache=True)
-def cut(x: np.float32) -> int:
-    """:func:`to_uint8` of one value."""
-    return np.int32(min(max(x + _NUDGE, np.float32(0)), np.float32(255)))
+def cut(x: np.float32, nudge: float = NUDGE) -> int:
+    """:func:`to_uint8` of one float32 value."""
+    return np.int32(min(max(x + np.float32(nudge), np.float32(0)), np.float32(255)))

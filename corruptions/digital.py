@@ -16,7 +16,7 @@ from shiftbench.corruptions.jpeg import jpeg
 from shiftbench.corruptions.linear import gaussian, separable
 from shiftbench.corruptions.sampling import Draws
 from shiftbench.corruptions.severity import Row, Table
-from shiftbench.corruptions.warp import inverse_affine, warp
+from shiftbench.corruptions.warp import elastic, inverse_affine
 from shiftbench.errors import InputError
 
 
@@ -53,18 +53,17 @@ def elastic_transform(images: Tensor, constants: Row, table: Table, draws: Draws
     """
     height, width = images.shape[2:]
     strength, smoothing, corner = (value * table.unit / table.size for value in constants)
-    x = images.float()
+    affine = field = None
     if corner:
         jitter = draws.uniform((3, 2), -corner * height, corner * height, 0)
-        x = warp(x, affine=inverse_affine(jitter, height, width))
+        affine = inverse_affine(jitter, height, width)
     if strength:
         field = separable(
             draws.uniform((2, height, width), -strength * height, strength * height, 1),
             gaussian(height, smoothing * height, truncate=3.0, mirrored=True),
             gaussian(width, smoothing * width, truncate=3.0, mirrored=True),
         )
-        x = warp(x, field=field)
-    return to_uint8(x)
+    return elastic(images, affine, field)
 
 
 def pixelate(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
@@ -133,7 +132,8 @@ def _pixelate(
         for y in range(height):
             source = up[y]
             if y > 0 and source == up[y - 1]:
-                out[p, y] = out[p, y - 1]
+                for x in range(width):
+                    out[p, y, x] = out[p, y - 1, x]
                 continue
             line[:] = 1 << 21
             for k in range(row_weights.shape[1]):

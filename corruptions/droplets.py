@@ -75,7 +75,7 @@ def _edges(liquid: np.ndarray, distance: np.ndarray) -> None:
             size[y + 1, x + 1] = abs(dx[y, x]) + abs(dy[y, x])
     distance[:] = _FAR
     state = np.zeros((height + 2, width + 2), np.uint8)
-    stack = np.empty((height * width, 2), np.int64)
+    stack = np.empty(height * width, np.int64)
     top = 0
     for y in range(height):
         for x in range(width):
@@ -94,17 +94,17 @@ def _edges(liquid: np.ndarray, distance: np.ndarray) -> None:
                 state[y + 1, x + 1] = 1
                 if here > 150:
                     state[y + 1, x + 1] = 2
-                    stack[top] = y, x
+                    stack[top] = y * width + x
                     top += 1
     while top > 0:
         top -= 1
-        y, x = stack[top]
+        y, x = divmod(stack[top], width)
         distance[y + 2, x + 2] = 0
         for v in range(y, y + 3):
             for w in range(x, x + 3):
                 if state[v, w] == 1:
                     state[v, w] = 2
-                    stack[top] = v - 1, w - 1
+                    stack[top] = (v - 1) * width + w - 1
                     top += 1
 
 

@@ -159,14 +159,13 @@ _forward, _inverse = numba.njit(forward_dct), numba.njit(inverse_dct)
 
 
 @numba.njit(nogil=True, cache=True)
-def _code(plane: np.ndarray, table: np.ndarray, scratch: np.ndarray) -> None:
-    """Quantise a plane, int32 (multiple of 8, multiple of 8), in place; scratch has 8 rows and at least its width.
+def _code(plane: np.ndarray, table: np.ndarray) -> None:
+    """Quantise a plane, int32 (multiple of 8, multiple of 8), in place.
 
     Eight rows at a time, so that the inner loops run along a whole row of blocks.
     """
-    turned = scratch[:, : plane.shape[1]]
-    for top in range(0, plane.shape[0], 8):
-        strip = plane[top : top + 8]
+    turned = np.empty((8, plane.shape[1]), np.int32)
+    for strip in plane.reshape(-1, 8, plane.shape[1]):
         for x in range(strip.shape[1]):
             for r in range(8):
                 strip[r, x] -= 128
@@ -225,7 +224,7 @@ def _jpeg(images: np.ndarray, tables: np.ndarray, out: np.ndarray) -> None:
     y = np.empty((tall, wide), np.int32)
     cb, cr = np.empty((2 * h, 2 * w), np.int32), np.empty((2 * h, 2 * w), np.int32)
     small = np.empty((2, (h + 7) // 8 * 8, (w + 7) // 8 * 8), np.int32)
-    scratch, sums = np.empty((8, wide), np.int32), np.empty(w + 2, np.int32)
+    sums = np.empty(w + 2, np.int32)
     for i in range(n):
         if channels == 1:
             for v in range(height):
@@ -236,13 +235,9 @@ def _jpeg(images: np.ndarray, tables: np.ndarray, out: np.ndarray) -> None:
             _halve(cb, height, width, small[0])
             _halve(cr, height, width, small[1])
             for c in range(2):
-                _code(small[c], tables[1], scratch)
-        for v in range(height):
-            for u in range(width, wide):
-                y[v, u] = y[v, width - 1]
-        for v in range(height, tall):
-            y[v] = y[height - 1]
-        _code(y, tables[0], scratch)
+                _code(small[c], tables[1])
+        _extend(y, height, width)
+        _code(y, tables[0])
         if channels == 1:
             for v in range(height):
                 for u in range(width):
@@ -278,22 +273,24 @@ def _to_rgb(y: np.ndarray, cb: np.ndarray, cr: np.ndarray, out: np.ndarray) -> N
 
 
 @numba.njit(nogil=True, cache=True)
+def _extend(plane: np.ndarray, height: int, width: int) -> None:
+    """Repeat the last of the leading rows and columns through the rest of the plane."""
+    for v in range(plane.shape[0]):
+        source = plane[min(v, height - 1)]
+        for u in range(plane.shape[1]):
+            plane[v, u] = source[min(u, width - 1)]
+
+
+@numba.njit(nogil=True, cache=True)
 def _halve(plane: np.ndarray, height: int, width: int, out: np.ndarray) -> None:
     """Average over 2 x 2 pixels of the leading (height, width), rounded down and up in turns; edges repeated."""
-    if width % 2:
-        plane[:, width] = plane[:, width - 1]
-    if height % 2:
-        plane[height] = plane[height - 1]
-    h, w = plane.shape[0] // 2, plane.shape[1] // 2
-    for v in range(h):
-        above, below, line = plane[2 * v], plane[2 * v + 1], out[v]
-        for u in range(w):
-            line[u] = (above[2 * u] + above[2 * u + 1] + below[2 * u] + below[2 * u + 1] + 1 + u % 2) >> 2
-        for u in range(w, out.shape[1]):
-            edge = above[2 * w - 1] + below[2 * w - 1]
-            line[u] = (2 * edge + 1 + u % 2) >> 2
-    for v in range(h, out.shape[0]):
-        out[v] = out[h - 1]
+    _extend(plane, height, width)
+    h = plane.shape[0] // 2
+    for v in range(out.shape[0]):
+        above, below, line = plane[2 * min(v, h - 1)], plane[2 * min(v, h - 1) + 1], out[v]
+        for u in range(out.shape[1]):
+            a, b = min(2 * u, plane.shape[1] - 1), min(2 * u + 1, plane.shape[1] - 1)
+            line[u] = (above[a] + above[b] + below[a] + below[b] + 1 + u % 2) >> 2
 
 
 @numba.njit(nogil=True, cache=True)

@@ -112,20 +112,19 @@ def separable(x: Tensor, rows: Band, columns: Band) -> Tensor:
     """``rows @ x @ columns.T`` in float32.
 
     Args:
-        x: uint8 or float32 (..., H, W), contiguous.
+        x: uint8 or float32 (N, C, H, W), contiguous.
         rows: (h, H).
         columns: (w, W).
 
     Returns:
-        float32 (..., h, w).
+        (N, C, h, w), the dtype of x; uint8 is truncated.
     """
-    shape = (*x.shape[:-2], len(rows.start), len(columns.start))
-    if not backend.compiled(x):
-        return _along_rows(_along_rows(x, rows).mT, columns).mT.contiguous()
-    out = np.empty(shape, np.float32)
-    planes = x.flatten(0, -3).numpy()
-    _separable(planes, rows.start, rows.weights, columns.start, columns.weights, out.reshape(-1, *shape[-2:]))
-    return torch.from_numpy(out)
+    if backend.compiled(x):
+        out = torch.empty(*x.shape[:2], len(rows.start), len(columns.start), dtype=x.dtype)
+        _separable(x.flatten(0, 1).numpy(), *rows, *columns, out.flatten(0, 1).numpy())
+        return out
+    out = _along_rows(_along_rows(x, rows).mT, columns).mT.contiguous()
+    return backend.to_uint8(out) if x.dtype == torch.uint8 else out
 
 
 def _along_rows(x: Tensor, band: Band) -> Tensor:
@@ -147,6 +146,7 @@ def _separable(
 ) -> None:
     count, height, width = planes.shape
     _, h, w = out.shape
+    cutting = out.itemsize == 1
     group = max(1, min(count, 192 // width))  # planes side by side: long rows make the loops worth their start
     flat, tall = np.empty((height, group * width), np.float32), np.empty((h, group * width), np.float32)
     turned, wide = np.empty((width, group * h), np.float32), np.empty((w, group * h), np.float32)
@@ -165,7 +165,8 @@ def _separable(
         for p in range(members):
             for x in range(w):
                 for y in range(h):
-                    out[first + p, y, x] = wide[x, p * h + y]
+                    value = wide[x, p * h + y]
+                    out[first + p, y, x] = backend.cut(value) if cutting else value
 
 
 @numba.njit(nogil=True, cache=True)

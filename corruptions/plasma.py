@@ -71,7 +71,10 @@ def _grow(noise: np.ndarray, reach: np.ndarray, heights: np.ndarray) -> None:
                     height[y, x + half] = total / four + noise[i, upper + j * cells + k] * wobble
                     total = (centre + height[y + half, before]) + (here + height[below, x])
                     height[y + half, x] = total / four + noise[i, left + j * cells + k] * wobble
-        low, high = height.min(), height.max()
+        low, high = height[0, 0], height[0, 0]
+        for y in range(size):
+            for x in range(size):
+                low, high = min(low, height[y, x]), max(high, height[y, x])
         for y in range(size):
             for x in range(size):
                 height[y, x] = (height[y, x] - low) / (high - low)

@@ -80,10 +80,10 @@ class Draws:
         return values.float().to(self.index.device)[self.words(shape, field) >> 16]
 
     def integers(self, shape: Shape, stop: int, field: int) -> Tensor:
-        """Uniform on 0 .. stop - 1, int64 (N, *shape)."""
+        """Uniform on 0 .. stop - 1, at most 256 values; uint8 (N, *shape)."""
         if backend.compiled(self.index):
-            return self._compiled(_integers, shape, field, np.int64, stop)
-        return (self.words(shape, field) * stop) >> 32
+            return self._compiled(_integers, shape, field, np.uint8, stop)
+        return ((self.words(shape, field) * stop) >> 32).to(torch.uint8)
 
     def _compiled(self, kernel: Any, shape: Shape, field: int, dtype: type, *options: Any) -> Tensor:
         out = np.empty((len(self.index), prod(shape)), dtype)

@@ -53,7 +53,7 @@ def _resized(texture: Tensor, factor: float, height: int, width: int) -> Tensor:
         scale = 1.1 * max(height / h, width / w, min(factor, 1.0) if factor >= 1 else 0.0)
         size = ceil(h * scale), ceil(w * scale)
         rows, columns = (resize(n, m, n / m, cubic=True) for n, m in zip((h, w), size, strict=True))
-    return to_uint8(separable(texture, rows, columns), nudge=0.5)
+    return to_uint8(separable(texture[None].float(), rows, columns)[0], nudge=0.5)
 
 
 @cache

@@ -24,33 +24,41 @@ def inverse_affine(jitter: Tensor, height: int, width: int) -> Tensor:
     return torch.linalg.solve(moved, source.double().expand(len(jitter), -1, -1)).transpose(1, 2).float()
 
 
-def warp(x: Tensor, affine: Tensor | None = None, field: Tensor | None = None) -> Tensor:
-    """Bilinear interpolation at affinely mapped or at displaced places.
+def elastic(images: Tensor, affine: Tensor | None, field: Tensor | None) -> Tensor:
+    """Map affinely, then displace; each a bilinear interpolation.
 
     Args:
-        x: float32 (N, C, H, W).
-        affine: (N, 2, 3), the x and the y read at (x, y, 1); the border is reflected about the outermost pixels.
-        field: float32 (N, 2, H, W), what is added to x and to y; the border is mirrored at the image's edge.
+        images: uint8 (N, C, H, W).
+        affine: float32 (N, 2, 3), on the CPU: the x and the y read at (x, y, 1); the border is reflected about the
+            outermost pixels. None for no such map.
+        field: float32 (N, 2, H, W), what is added to x and to y; the border is mirrored at the image's edge. None for
+            no displacement.
 
     Returns:
-        float32 (N, C, H, W).
+        uint8 (N, C, H, W), truncated.
     """
-    n, channels, height, width = x.shape
-    if affine is None:
-        affine = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).expand(n, 2, 3)
-    if backend.compiled(x):
+    n, _, height, width = images.shape
+    if backend.compiled(images):
+        out = torch.empty_like(images)
+        maps = np.empty((0, 2, 3), np.float32) if affine is None else affine.contiguous().numpy()
         moves = np.empty((0, 2, 0, 0), np.float32) if field is None else field.numpy()
-        out = torch.empty_like(x)
-        _warp(x.numpy(), affine.contiguous().numpy(), moves, out.numpy())
+        _elastic(images.numpy(), maps, moves, out.numpy())
         return out
-    (a, b, c), (d, e, f) = affine.to(x.device)[..., None, None].permute(1, 2, 0, 3, 4)
-    rows, columns = torch.arange(height, device=x.device)[:, None], torch.arange(width, device=x.device)
-    across, down = (a * columns + b * rows) + c, (d * columns + e * rows) + f
+    x = images.float()
+    rows = torch.arange(height, device=x.device)[:, None]
+    columns = torch.arange(width, device=x.device)
+    if affine is not None:
+        (a, b, c), (d, e, f) = affine.to(x.device)[..., None, None].permute(1, 2, 0, 3, 4)
+        x = _resampled(x, (a * columns + b * rows) + c, (d * columns + e * rows) + f, whole=1)
     if field is not None:
-        across, down = across + field[:, 0], down + field[:, 1]
+        x = _resampled(x, columns + field[:, 0], rows + field[:, 1], whole=0)
+    return backend.to_uint8(x)
+
+
+def _resampled(x: Tensor, across: Tensor, down: Tensor, whole: int) -> Tensor:
+    n, channels, height, width = x.shape
     left, top = across.floor(), down.floor()
     share_x, share_y = (across - left)[:, None], (down - top)[:, None]
-    whole = int(field is None)
 
     def pixel(dy: int, dx: int) -> Tensor:
         place = _inside(top.long() + dy, height, whole) * width + _inside(left.long() + dx, width, whole)
@@ -69,32 +77,65 @@ def _inside(index: Tensor, n: int, whole: int) -> Tensor:
 
 
 @numba.njit(nogil=True, cache=True)
-def _inside_one(index: int, n: int, whole: int) -> int:
-    if 0 <= index < n:
-        return index
-    period = 2 * (n - whole)
-    index = index % period
-    return min(index, period - 1 + whole - index)
+def _elastic(images: np.ndarray, affine: np.ndarray, field: np.ndarray, out: np.ndarray) -> None:
+    n, channels, height, width = images.shape
+    x, moved = np.empty((channels, height, width), np.float32), np.empty((channels, height, width), np.float32)
+    across, down = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
+    for i in range(n):
+        for k in range(channels):
+            for v in range(height):
+                for u in range(width):
+                    x[k, v, u] = images[i, k, v, u]
+        if len(affine):
+            a, b, c = affine[i, 0, 0], affine[i, 0, 1], affine[i, 0, 2]
+            d, e, f = affine[i, 1, 0], affine[i, 1, 1], affine[i, 1, 2]
+            for v in range(height):
+                for u in range(width):
+                    across[v, u] = (a * np.float32(u) + b * np.float32(v)) + c
+                    down[v, u] = (d * np.float32(u) + e * np.float32(v)) + f
+            _resample(x, across, down, 1, moved)
+            x, moved = moved, x
+        if len(field):
+            for v in range(height):
+                for u in range(width):
+                    across[v, u] = np.float32(u) + field[i, 0, v, u]
+                    down[v, u] = np.float32(v) + field[i, 1, v, u]
+            _resample(x, across, down, 0, moved)
+            x, moved = moved, x
+        for k in range(channels):
+            for v in range(height):
+                for u in range(width):
+                    out[i, k, v, u] = backend.cut(x[k, v, u])
 
 
 @numba.njit(nogil=True, cache=True)
-def _warp(x: np.ndarray, affine: np.ndarray, field: np.ndarray, out: np.ndarray) -> None:
-    n, channels, height, width = x.shape
-    one, whole = np.float32(1), 0 if len(field) else 1
-    for i in range(n):
-        for v in range(height):
+def _resample(x: np.ndarray, across: np.ndarray, down: np.ndarray, whole: int, out: np.ndarray) -> None:
+    """Row by row: first all places and shares, on vectors; then the pixels."""
+    channels, height, width = x.shape
+    one, stride = np.float32(1), np.int32(width)
+    share_x, share_y = np.empty(width, np.float32), np.empty(width, np.float32)
+    places = np.empty((4, width), np.uint32)
+    north_west, north_east, south_west, south_east = places[0], places[1], places[2], places[3]
+    for v in range(height):
+        for u in range(width):
+            left, top = np.floor(across[v, u]), np.floor(down[v, u])
+            share_x[u], share_y[u] = across[v, u] - left, down[v, u] - top
+            west, east = _inside_one(left, width, whole), _inside_one(left + one, width, whole)
+            north = np.int32(_inside_one(top, height, whole) * stride)
+            south = np.int32(_inside_one(top + one, height, whole) * stride)
+            north_west[u], north_east[u] = north + west, north + east
+            south_west[u], south_east[u] = south + west, south + east
+        for k in range(channels):
+            plane, target = x[k].ravel(), out[k, v]
             for u in range(width):
-                across = (affine[i, 0, 0] * np.float32(u) + affine[i, 0, 1] * np.float32(v)) + affine[i, 0, 2]
-                down = (affine[i, 1, 0] * np.float32(u) + affine[i, 1, 1] * np.float32(v)) + affine[i, 1, 2]
-                if len(field):
-                    across += field[i, 0, v, u]
-                    down += field[i, 1, v, u]
-                left, top = np.floor(across), np.floor(down)
-                share_x, share_y = across - left, down - top
-                l, r = _inside_one(int(left), width, whole), _inside_one(int(left) + 1, width, whole)
-                t, b = _inside_one(int(top), height, whole), _inside_one(int(top) + 1, height, whole)
-                for c in range(channels):
-                    plane = x[i, c]
-                    upper = plane[t, l] * (one - share_x) + plane[t, r] * share_x
-                    lower = plane[b, l] * (one - share_x) + plane[b, r] * share_x
-                    out[i, c, v, u] = upper * (one - share_y) + lower * share_y
+                upper = plane[north_west[u]] * (one - share_x[u]) + plane[north_east[u]] * share_x[u]
+                lower = plane[south_west[u]] * (one - share_x[u]) + plane[south_east[u]] * share_x[u]
+                target[u] = upper * (one - share_y[u]) + lower * share_y[u]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _inside_one(index: np.float32, n: int, whole: int) -> int:
+    """:func:`_inside` of a whole float32 number, without branches."""
+    period = np.float32(2 * (n - whole))
+    index = index - period * np.floor(index / period)
+    return np.int32(min(index, period - np.float32(1 - whole) - index))

@@ -40,15 +40,15 @@ def snow(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
     keep = "centre" if table.published else "all"
     layer = draws.normal((1, height, width), mean, std, 0)
     layer = separable(layer, zoom(height, size, keep), zoom(width, size, keep))
-    layer = torch.where(layer < threshold, 0.0, layer.clamp_(0, 1)) * 255
+    layer = torch.where(layer < threshold, 0.0, layer).clamp_(0, 1).mul_(255)
     if table.published:
-        layer = layer.floor()
-    layer = motion(layer, radius, sigma, draws.uniform((), -135, -45, 1), table).round()[..., :height, :width]
+        layer.floor_()
+    layer = motion(layer, radius, sigma, draws.uniform((), -135, -45, 1), table)
     if backend.compiled(images):
         out = torch.empty_like(images)
-        _snow(images.numpy(), layer.numpy()[:, 0], np.array([weight, 1 - weight], np.float32), out.numpy())
+        _snow(images.numpy(), layer.numpy(), np.array([weight, 1 - weight], np.float32), out.numpy())
         return out
-    x = images.float()
+    x, layer = images.float(), layer.round()[..., :height, :width]
     x = weight * x + (1 - weight) * torch.maximum(x, _luma(x) * 1.5 + 127.5)
     return to_uint8(x + (layer + layer.flip(-1, -2)))
 
@@ -59,7 +59,7 @@ def _snow(images: np.ndarray, layer: np.ndarray, weights: np.ndarray, out: np.nd
     white = np.empty(width, np.float32)
     for i in range(n):
         for y in range(height):
-            flakes, turned = layer[i, y], layer[i, height - 1 - y]
+            flakes, turned = layer[i, 0, y], layer[i, 0, height - 1 - y]
             red, green, blue = images[i, 0, y], images[i, channels // 2, y], images[i, channels - 1, y]
             for x in range(width):
                 grey = np.float32(red[x])
@@ -72,7 +72,7 @@ def _snow(images: np.ndarray, layer: np.ndarray, weights: np.ndarray, out: np.nd
                 for x in range(width):
                     value = np.float32(row[x])
                     value = weights[0] * value + weights[1] * max(value, white[x])
-                    target[x] = cut(value + (flakes[x] + turned[width - 1 - x]))
+                    target[x] = cut(value + (np.rint(flakes[x]) + np.rint(turned[width - 1 - x])))
 
 
 def frost(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
@@ -141,7 +141,9 @@ def fog(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
 def _fog(images: np.ndarray, haze: np.ndarray, thickness: np.float32, out: np.ndarray) -> None:
     n, channels, height, width = images.shape
     for i in range(n):
-        peak = np.float32(images[i].max())
+        peak = np.float32(0)
+        for value in images[i].flat:
+            peak = max(peak, np.float32(value))
         scale = peak / (peak + thickness)
         for c in range(channels):
             for y in range(height):

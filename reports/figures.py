@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import offset_copy
 
 from shiftbench.reports.style import (
     CLUSTERS,
@@ -25,6 +28,8 @@ from shiftbench.reports.style import (
 from shiftbench.reports.view import Curve, percent
 
 ROW = 19  # pixels per line of text beside an axis
+
+Style = dict[str, Any]
 
 
 def curves(
@@ -47,7 +52,7 @@ def curves(
     """
     with drawing():
         names = [_short(line.entrant.label) for line in lines] if labelled else []
-        figure = panel(*size, right=_room(names, 44) if labelled else 10, bottom=40 if labelled else 22)
+        figure = panel(*size, right=_room(names, 54) if labelled else 10, bottom=40 if labelled else 22)
         axes = headed(figure, title)
         if np.isfinite(chance):
             axes.axhline(chance, color=MUTED, linewidth=1, dashes=(1, 2))
@@ -62,7 +67,7 @@ def curves(
         _percent_ticks(axes, "y", (0, 1))
         if labelled:
             axes.set_xlabel("severity")
-            _label_ends(axes, lines)
+            _label_ends(figure, axes, lines)
     return Drawing(name, _curves_in_words(title, what, lines), figure)
 
 
@@ -85,13 +90,13 @@ def heatmap(
         for (row, column), value in np.ndenumerate(values[::-1]):
             colour = MUTED if np.isnan(value) else "#ffffff" if value < dark else "#0b0405"
             text = "–" if np.isnan(value) else f"{100 * value:.0f}"
-            place = {"ha": "center", "va": "center_baseline"}
-            axes.text(column + 0.5, row + 0.5, text, fontsize=8.5, color=colour, **place)
+            place = column + 0.5, row + 0.5
+            axes.text(*place, text, fontsize=8.5, color=colour, ha="center", va="center_baseline")
         axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
         axes.set_yticks(np.arange(len(rows)) + 0.5, rows[::-1])
         axes.set_xlabel("severity")
         _bare(axes)
-    least_row, least_column = np.unravel_index(np.nanargmin(values), values.shape)
+    least_row, least_column = divmod(int(np.nanargmin(values)), len(columns))
     alt = (
         f"Heat map, {title}: {what} in percent for {len(rows)} corruptions by severity. Lowest, "
         f"{percent(values[least_row, least_column])}, for {rows[least_row]}, severity {columns[least_column]}."
@@ -115,7 +120,7 @@ def dumbbells(
         figure = panel(330, 52 + ROW * len(rows), left=_room(rows))
         axes = headed(figure, title)
         places = np.arange(len(rows))[::-1]
-        ring = {"markerfacecolor": PAPER, "markeredgecolor": look.colour, "markeredgewidth": 1.6}
+        ring: Style = {"markerfacecolor": PAPER, "markeredgecolor": look.colour, "markeredgewidth": 1.6}
         axes.hlines(places, frozen, refit, color=look.colour, alpha=0.45, linewidth=2.2)
         axes.plot(frozen, places, "o", color=look.colour, markersize=6)
         axes.plot(refit, places, "o", markersize=6, **ring)
@@ -149,7 +154,7 @@ def strips(name: str, title: str, groups: Sequence[Strip], *, what: str) -> Draw
         axes = headed(figure, title)
         for place, group in enumerate(reversed(groups)):
             apart = np.resize([0.0, 0.14, -0.14, 0.07, -0.07], len(group.values))
-            style = {"color": group.look.colour, "alpha": 0.6, "markersize": 4.5, "markeredgewidth": 0}
+            style: Style = {"color": group.look.colour, "alpha": 0.6, "markersize": 4.5, "markeredgewidth": 0}
             axes.plot(group.values, place + apart, group.look.marker, **style)
             mean = group.values.mean()
             axes.vlines(mean, place - 0.3, place + 0.3, color=group.look.colour, linewidth=2)
@@ -167,18 +172,21 @@ def strips(name: str, title: str, groups: Sequence[Strip], *, what: str) -> Draw
     return Drawing(name, f"Strip plot, {title}: {what} of each run. Means: {'; '.join(parts)}.", figure)
 
 
-def scatter(name: str, title: str, x: np.ndarray, y: np.ndarray, *, look: Look, rho: float) -> Drawing:
+def scatter(
+    name: str, title: str, x: np.ndarray, y: np.ndarray, *, limits: tuple[float, float], look: Look, rho: float
+) -> Drawing:
     """Drop against agreement, one mark per condition, with Spearman's rank correlation."""
     with drawing():
         figure = panel(300, 230, left=44, bottom=40)
         axes = headed(figure, title)
         axes.plot(x, y, look.marker, color=look.colour, alpha=0.55, markersize=4.5, markeredgewidth=0)
         axes.grid(visible=True, axis="both")
-        corner = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+        corner: Style = {"transform": axes.transAxes, "ha": "right", "va": "top"}
         axes.text(0.98, 0.96, f"ρ = {rho:.2f}".replace("-", "−"), color=INK, **corner)
         axes.set_xlabel("agreement with the clean partition")
         axes.set_ylabel("drop")
         axes.set_xlim(-0.03, 1.03)
+        axes.set_ylim(*limits)
         axes.xaxis.set_major_formatter(_percent_label)
         axes.yaxis.set_major_formatter(_percent_label)
     alt = (
@@ -197,9 +205,9 @@ def embedding(
         inside = np.clip(points, limits[0], limits[1])
         for cluster in np.unique(clusters):
             turn, place = divmod(int(cluster), len(CLUSTERS))
-            style = {"color": CLUSTERS[place], "marker": MARKERS[turn % len(MARKERS)]}
+            style: Style = {"color": CLUSTERS[place], "marker": MARKERS[turn % len(MARKERS)], "s": 13}
             here = inside[clusters == cluster]
-            axes.scatter(*here.T, s=13, linewidths=0.4, edgecolors="#ffffff", rasterized=True, **style)
+            axes.scatter(*here.T, linewidths=0.4, edgecolors="#ffffff", rasterized=True, **style)
         margin = 0.05 * (limits[1] - limits[0])
         axes.set_xlim(limits[0, 0] - margin[0], limits[1, 0] + margin[0])
         axes.set_ylim(limits[0, 1] - margin[1], limits[1, 1] + margin[1])
@@ -212,7 +220,7 @@ def embedding(
     return Drawing(name, alt, figure)
 
 
-def _percent_label(value: float, _: int) -> str:
+def _percent_label(value: float, _: float) -> str:
     return f"{100 * value + 0.0:g}".replace("-", "−")
 
 
@@ -243,7 +251,7 @@ def _severity(severity: int) -> str:
     return str(severity) if severity else "clean"
 
 
-def _label_ends(axes: Axes, lines: Sequence[Curve], gap: float = 0.065) -> None:
+def _label_ends(figure: Figure, axes: Axes, lines: Sequence[Curve], gap: float = 0.065) -> None:
     """Names at the right ends, moved apart where lines end close together."""
     ordered = sorted((line for line in lines if np.isfinite(line.mean[-1])), key=lambda line: line.mean[-1])
     heights = [line.mean[-1] for line in ordered]
@@ -251,15 +259,12 @@ def _label_ends(axes: Axes, lines: Sequence[Curve], gap: float = 0.065) -> None:
         heights[i] = max(heights[i], heights[i - 1] + gap)
     above = max(max(heights, default=0) - 1, 0)
     for line, height in zip(ordered, heights, strict=True):
-        axes.annotate(
-            f"{_short(line.entrant.label)} {percent(line.mean[-1])}",
-            (line.severities[-1], height - above),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            color=line.entrant.look.colour,
-            annotation_clip=False,
-        )
+        look, place = line.entrant.look, (line.severities[-1], height - above)
+        beside: Style = {"xytext": (19, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
+        mark = offset_copy(axes.transData, figure, x=12, units="points")
+        axes.plot(*place, look.marker, color=look.colour, markersize=4.5, transform=mark, clip_on=False)
+        text = f"{_short(line.entrant.label)} {percent(line.mean[-1])}"
+        axes.annotate(text, place, color=INK, **beside)
 
 
 def _curves_in_words(title: str, what: str, lines: Sequence[Curve]) -> str:

@@ -81,7 +81,7 @@ def examples(folder: Path, encoder: Mapping[str, Any]) -> Examples | None:
             known = images[index >= 0]
             if len(known) and cluster < CLUSTERS_SHOWN:
                 alt = f"The {len(known)} images nearest to the centre of cluster {cluster}"
-                typical.append(_strip(known, alt, f"{cluster}"))
+                typical.append(_strip(known, alt, f"{cluster}", places=len(images)))
     if "switching" in arrays:
         for image, rate in zip(arrays["switching"], arrays["switching_rate"], strict=True):
             if rate > 0:
@@ -93,13 +93,13 @@ def examples(folder: Path, encoder: Mapping[str, Any]) -> Examples | None:
     return Examples(typical, hidden, switching, arrays)
 
 
-def _strip(images: np.ndarray, alt: str, caption: str) -> Picture:
-    """uint8 (n, H, W, 3) side by side, with transparent gaps."""
+def _strip(images: np.ndarray, alt: str, caption: str, places: int | None = None) -> Picture:
+    """uint8 (n, H, W, 3) side by side, with transparent gaps, in a strip for ``places`` images."""
     tiles = [Image.fromarray(image) for image in images]
     for tile in tiles:
         tile.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     width, height = tiles[0].size
-    strip = Image.new("RGBA", ((width + GAP) * len(tiles) - GAP, height), (0, 0, 0, 0))
+    strip = Image.new("RGBA", ((width + GAP) * (places or len(tiles)) - GAP, height), (0, 0, 0, 0))
     for place, tile in enumerate(tiles):
         strip.paste(tile, (place * (width + GAP), 0))
     file = io.BytesIO()

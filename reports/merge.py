@@ -77,8 +77,11 @@ def copied(result: Results) -> Results:
 
 
 def _encoders(parts: Sequence[Results]) -> list[dict[str, Any]]:
-    found = [encoder for part in parts for encoder in encoders(part)]
-    return list({(one["name"], one["train_seed"], one["data"]): one for one in reversed(found)}.values())[::-1]
+    """The encoders of all parts, each once on each data set."""
+    found: dict[Any, dict[str, Any]] = {}
+    for encoder in [encoder for part in parts for encoder in encoders(part)]:
+        found.setdefault((encoder["name"], encoder["train_seed"], encoder["data"]), encoder)
+    return list(found.values())
 
 
 def _check_comparable(parts: Sequence[Results]) -> None:

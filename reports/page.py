@@ -113,7 +113,7 @@ def render(results: Results, title: str | None = None) -> Page:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    return Page(html, drawings.found)
+    return Page(html.strip() + "\n", drawings.found)
 
 
 class _Names:

@@ -16,7 +16,7 @@ from shiftbench.reports.style import Drawing
 from shiftbench.reports.view import Curve, Entrant, View, condition_name, metric_name
 
 DRAWN = 12  # encoders in figures; the table has all
-WIDE = 460, 285
+WIDE = 390, 260
 MIN_SCATTER = 5  # conditions; a rank correlation over fewer says nothing
 
 
@@ -182,17 +182,24 @@ def agreement_curves(view: View) -> list[Group]:
 
 
 def drop_against_agreement(view: View) -> list[Group]:
-    """Does agreement, which needs no labels, follow the drop, which does? One dot per condition."""
+    """Does agreement, which needs no labels, follow the drop, which does? One mark per condition."""
     groups = []
     for metric, protocol in _choices(view):
-        panels = []
-        for entrant in drawn(view):
-            points = _drops(view, entrant, protocol, metric)
-            if len(points) >= MIN_SCATTER and points["mean"].nunique() > 1 and points["drop"].nunique() > 1:
-                x, y = points["mean"].to_numpy(), points["drop"].to_numpy()
-                name = _name("label-free", view, metric, protocol, entrant.label)
-                rho = float(spearmanr(x, y).statistic)
-                panels.append(figures.scatter(name, entrant.label, x, y, look=entrant.look, rho=rho))
+        points = {entrant: _drops(view, entrant, protocol, metric) for entrant in drawn(view)}
+        points = {one: xy for one, xy in points.items() if len(xy) >= MIN_SCATTER and xy.nunique().min() > 1}
+        low, high = _limits(np.concatenate([xy["drop"].to_numpy() for xy in points.values()] or [np.empty(0)]))
+        panels = [
+            figures.scatter(
+                _name("label-free", view, metric, protocol, entrant.label),
+                entrant.label,
+                xy["mean"].to_numpy(),
+                xy["drop"].to_numpy(),
+                limits=(low - 0.02, high),
+                look=entrant.look,
+                rho=float(spearmanr(xy["mean"], xy["drop"]).statistic),
+            )
+            for entrant, xy in points.items()
+        ]
         groups.append(Group(panels, metric, protocol))
     return _filled(groups)
 

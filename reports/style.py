@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import matplotlib
 import seaborn as sns
@@ -21,11 +22,11 @@ from matplotlib.figure import Figure
 
 INK, MUTED, LINE, PAPER = "#1c2128", "#5b6470", "#dfe3e8", "#fefefe"
 
-# Okabe & Ito (2008), ordered so that neighbours differ in lightness too; yellow is too pale for lines.
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-FLOORS = ("#59616b", "#98a0aa")  # what has learned nothing is grey
+# The hues of Okabe & Ito (2008), darkened until each has a contrast of 3:1 on white; neighbours differ in lightness.
+SERIES = ("#0072b2", "#d55e00", "#008060", "#b8608f", "#9c7400", "#3a94cc")
+FLOORS = ("#4d5560", "#878f9a")  # what has learned nothing is grey
 DASHES = ((), (4, 1.6), (1.2, 1.2), (5, 1.4, 1.2, 1.4))
-MARKERS = ("o", "s", "D", "^")
+MARKERS = ("o", "s", "D", "^", "v", "P")
 HEAT = sns.color_palette("mako", as_cmap=True)  # perceptually uniform, readable without colour vision
 # Tol (2021), "muted": clusters on a map; the marker changes when the colours begin again.
 CLUSTERS = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499")
@@ -42,7 +43,7 @@ CSS_COLOURS = {
     for (light, role), dark in zip(_VARIABLES.items(), (*_DARK, *_DARK_SERIES, *_DARK_FLOORS), strict=True)
 }
 
-_RC = {
+_RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # an encoder's name may hold a dollar sign
     "axes.unicode_minus": True,
@@ -85,10 +86,9 @@ class Look:
         return f"--{_VARIABLES[self.colour]}"
 
     @property
-    def line(self) -> dict[str, object]:
+    def line(self) -> dict[str, Any]:
         """Keyword arguments of a matplotlib line."""
-        style = {"color": self.colour, "linewidth": 1.8}
-        return style | ({"dashes": self.dashes} if self.dashes else {})
+        return {"color": self.colour, "linewidth": 1.8} | ({"dashes": self.dashes} if self.dashes else {})
 
 
 def looks(floors: list[bool]) -> list[Look]:
@@ -97,8 +97,8 @@ def looks(floors: list[bool]) -> list[Look]:
     for floor in floors:
         palette = FLOORS if floor else SERIES
         turn, place = divmod(counts[floor], len(palette))
-        shift = turn + floor  # floors are never solid
-        found.append(Look(palette[place], DASHES[shift % len(DASHES)], MARKERS[shift % len(MARKERS)]))
+        dashes = DASHES[(turn + floor) % len(DASHES)]  # floors are never solid
+        found.append(Look(palette[place], dashes, MARKERS[counts[floor] % len(MARKERS)]))
         counts[floor] += 1
     return found
 

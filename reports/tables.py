@@ -95,10 +95,10 @@ def quantities_of(rows: Sequence[Row]) -> list[Quantity]:
 def terminal_table(results: Results) -> Table:
     """The short table that the terminal shows: ACC and ARI, each protocol, percent, ``±`` half the interval.
 
-    Fits 100 columns for encoder names of up to 16 characters; longer ones fold.
+    Fits 100 columns; long names of encoders fold.
     """
     rows, quantities = _short(results)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0), collapse_padding=True, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("", min_width=12, overflow="fold")
     for quantity in quantities:
         left = quantity.key == "worst"
@@ -106,7 +106,9 @@ def terminal_table(results: Results) -> Table:
     section = None
     for view, row in rows:
         if section != (section := (view.data, row.shift, row.metric, row.protocol)):
-            table.add_row(Text(_section(view, row), style="bold"), end_section=False)
+            if table.row_count:
+                table.add_row()
+            table.add_row(Text(_section(view, row), style="bold"))
         cells = [Text(_cell(row, quantity.key)) for quantity in quantities]
         table.add_row(Text(row.entrant.label, style="dim" if row.entrant.floor else ""), *cells)
     return table
@@ -144,13 +146,10 @@ def failures(view: View) -> list[Failure]:
     columns = ["encoder", "status", "reason", *CONDITION]
     table = pd.concat([view.cells[columns], view.stability[columns]])
     table = table[(table["status"] != "ok") & (table["shift"] != "chance")].drop_duplicates()
-    return [
-        Failure(
-            *key,
-            [condition_name(c, int(s), shift) for shift, c, s in rows[CONDITION].itertuples(index=False)],
-        )
-        for key, rows in table.groupby(["encoder", "status", "reason"], sort=False)
-    ]
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for encoder, status, reason, shift, corruption, severity in table.itertuples(index=False, name=None):
+        found.setdefault((encoder, status, reason), []).append(condition_name(corruption, severity, shift))
+    return [Failure(*key, conditions) for key, conditions in found.items()]
 
 
 def _row(view: View, entrant: Entrant, shift: str, protocol: str, metric: str) -> Row:

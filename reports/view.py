@@ -20,6 +20,7 @@ AGREEMENT = "ari"
 METRIC_NAMES = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "ami": "AMI", "purity": "Purity"}
 SETTING = ["data", "clusterer", "k", "k_source"]
 ENTRANT = ["encoder", "feature", "selection"]
+BOUNDED = ["mean", "ci_low", "ci_high"]
 
 
 @dataclass(frozen=True)
@@ -137,19 +138,20 @@ class View:
         """Mean agreement along an axis per condition, over training seeds.
 
         Returns:
-            columns shift, corruption, severity, mean, ci_low, ci_high; the bounds are NaN where several
-            training seeds were averaged, since theirs cannot be.
+            columns shift, corruption, severity, mean, ci_low, ci_high; the bounds are NaN where several training
+            seeds were averaged, since theirs cannot be.
         """
+        key = entrant.encoder, entrant.feature, protocol, axis
+        return self._agreements.get(key, pd.DataFrame(columns=[*CONDITION, *BOUNDED], dtype=float))
+
+    @cached_property
+    def _agreements(self) -> dict[Any, pd.DataFrame]:
         rows = ok(self.stability)
-        rows = rows[(rows["encoder"] == entrant.encoder) & (rows["feature"] == entrant.feature)]
-        rows = rows[(rows["protocol"] == protocol) & (rows["axis"] == axis) & (rows["metric"] == AGREEMENT)]
-        # Without the column named "axis", which groupby().agg() takes for its own argument.
-        bounds = rows[[*CONDITION, "mean", "ci_low", "ci_high"]].groupby(CONDITION)
-        found = bounds.agg(["mean", "size"])
-        table = found.xs("mean", axis=1, level=1).reset_index()
-        several = found[("mean", "size")].to_numpy() > 1
-        table.loc[several, ["ci_low", "ci_high"]] = np.nan
-        return table
+        key = ["encoder", "feature", "protocol", "axis"]
+        groups = rows[rows["metric"] == AGREEMENT].groupby([*key, *CONDITION], sort=False)
+        table = groups[BOUNDED].mean()
+        table.loc[groups.size() > 1, BOUNDED[1:]] = np.nan
+        return {key: rows.reset_index(drop=True) for key, rows in table.reset_index().groupby(key, sort=False)}
 
     def agreement_curve(self, entrant: Entrant, protocol: str, axis: str) -> Curve | None:
         """Agreement by severity, mean over corruptions; the axis "shift" has nothing at severity 0."""
@@ -204,7 +206,7 @@ def _entrants(results: Results) -> list[Entrant]:
     keys = list(found.itertuples(index=False, name=None))
     floors = [is_floor(encoder) for encoder, *_ in keys]
     return [
-        Entrant(*key, label=_label(key, keys), floor=floor, look=look)
+        Entrant(key[0], key[1], key[2], _label(key, keys), floor, look)
         for key, floor, look in zip(keys, floors, looks(floors), strict=True)
     ]
 

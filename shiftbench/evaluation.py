@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,6 +21,7 @@ from shiftbench.errors import InputError, unknown
 from shiftbench.examples import save_examples
 from shiftbench.features import encode
 from shiftbench.metrics.external import contingency, match, scores
+from shiftbench.metrics.robustness import chance_level
 from shiftbench.parallel import parallel_map
 from shiftbench.partitions import Partitions
 from shiftbench.plan import PROTOCOLS, EncoderLike, Plan, make_plan
@@ -32,7 +33,6 @@ from shiftbench.summary import BASELINE, summarize
 from shiftbench.tabulate import tabulate
 
 OVERWRITE = ("missing", "always", "never")
-PERMUTATIONS = 10  # of the labels, to measure what luck gives
 
 
 def evaluate(
@@ -217,26 +217,19 @@ def _partitions(plan: Plan, key: str, condition: Condition, fitted: Fitted, feat
     truth = plan.data.test.labels
     if truth is None or fitted.mappings is None:
         return Partitions(key, labels)
-    chance: dict[str, np.ndarray] = {}
-    if condition == CLEAN:
-        shuffled = [np.random.default_rng(i).permutation(truth) for i in range(PERMUTATIONS)]
-        lucky = [_scores(plan, one, labels, fitted.mappings) for one in shuffled]
-        chance = {metric: np.mean([one[metric] for one in lucky], axis=0) for metric in METRICS}
-    return Partitions(key, labels, _scores(plan, truth, labels, fitted.mappings), chance)
+    # The frozen protocol scores with the map from clusters to classes that was fitted on the clean training split.
+    maps = [fitted.mappings if protocol == "frozen" else [None] * plan.seeds for protocol in plan.protocols]
 
+    def each(score: Callable[[np.ndarray, np.ndarray | None], dict[str, float]]) -> dict[str, np.ndarray]:
+        """(P, S) values of each metric."""
+        grid = [[score(*pair) for pair in zip(*row, strict=True)] for row in zip(labels, maps, strict=True)]
+        return {metric: np.array([[found[metric] for found in row] for row in grid]) for metric in METRICS}
 
-def _scores(plan: Plan, truth: np.ndarray, labels: np.ndarray, mappings: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Every registered metric of partitions (P, S, N), as name -> (P, S).
+    def luck(partition: np.ndarray, mapping: np.ndarray | None) -> dict[str, float]:
+        return {m: chance_level(truth, partition, mapping if m == "acc" else None, m) for m in METRICS}
 
-    The frozen protocol scores with the map from clusters to classes that was fitted on the clean training split.
-    """
-    found = {metric: np.empty(labels.shape[:2]) for metric in METRICS}
-    for p, protocol in enumerate(plan.protocols):
-        for s, mapping in enumerate(mappings):
-            table = contingency(truth, labels[p, s])
-            for metric, value in scores(table, mapping if protocol == "frozen" else None).items():
-                found[metric][p, s] = value
-    return found
+    scored = each(lambda partition, mapping: scores(contingency(truth, partition), mapping))
+    return Partitions(key, labels, scored, each(luck) if condition == CLEAN else {})
 
 
 @contextmanager

@@ -239,6 +239,6 @@ def _named(encoders: list[Encoder]) -> dict[str, Encoder]:
         if identities.count(identity) > 1:
             encoder.name = f"{encoder.name}@{encoder.fingerprint[:6]}"
         seed = "" if encoder.train_seed is None else f"-seed{encoder.train_seed}"
-        slug = re.sub(r"[^\w.@=-]+", "-", encoder.name).strip(".-") + seed
+        slug = (re.sub(r"[^\w.@=-]+", "-", encoder.name).strip(".-") or "encoder") + seed
         named[slug if slug not in named else f"{slug}-{encoder.fingerprint[:6]}"] = encoder
     return named

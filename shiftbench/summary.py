@@ -64,7 +64,7 @@ class Runs:
         self.table = measured.groupby(["train_seed", "seed", *CONDITION])["value"].mean().unstack(CONDITION)
         trained = self.table.index.get_level_values("train_seed").to_numpy()
         self.weights = np.vstack([np.ones(len(trained)), _draws(trained)])
-        self._place = {condition: i for i, condition in enumerate(self.table.columns)}
+        self._place: dict[ConditionKey, int] = {(*condition,): i for i, condition in enumerate(self.table.columns)}
 
     def __len__(self) -> int:
         return len(self.table)

@@ -1,6 +1,7 @@
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from threadpoolctl import ThreadpoolController
@@ -35,6 +36,8 @@ def test_limits_and_restores(two_threads):
             assert set(threads().values()) == {1}
         assert set(threads().values()) == {1}
     assert threads() == two_threads
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == 2
 
 
 def test_restores_after_an_error(two_threads):

@@ -18,13 +18,13 @@ Range = tuple[float, float]
 class Augmentation:
     """Crop, affine map, greyscale, colour jitter, mirroring, in this order; each can be switched off.
 
-    Crop, greyscale, jitter and mirroring have the distributions of torchvision's RandomResizedCrop, RandomGrayscale,
-    ColorJitter and RandomHorizontalFlip, with one exception: the four jitter operations come in one random order per
-    batch rather than per image.
+    Crop, greyscale, jitter and mirroring have the distributions of torchvision's RandomResizedCrop,
+    RandomGrayscale, ColorJitter and RandomHorizontalFlip, with one exception: the four jitter operations come
+    in one random order per batch rather than per image.
 
-    Nothing here adds noise, blurs, warps elastically, pixelates or compresses: an encoder trained on a benchmark
-    corruption would be scored on what it was taught. Jitter does move brightness and contrast; it belongs to the
-    published recipes of natural images, and a recipe of ours leaves it out.
+    Nothing here adds noise, blurs, warps elastically, pixelates or compresses: an encoder trained on a
+    benchmark corruption would be scored on what it was taught. Jitter does move brightness and contrast; it
+    belongs to the published recipes of natural images, and a recipe of ours leaves it out.
 
     Args:
         crop: range of the crop's share of the image area, aspect ratio within 3/4..4/3; None = no crop.
@@ -32,10 +32,11 @@ class Augmentation:
         stretch: the two axes are zoomed apart by up to this factor.
         degrees: rotation, up to this angle either way.
         shear: up to this angle in degrees either way.
-        translate: up to this share of the image size, either way and axis. What comes in from outside is black.
+        translate: up to this share of the image size, either way and axis. What comes in from outside is
+            black.
         grayscale: probability of losing all colour.
-        jitter: strength of brightness, contrast, saturation and hue jitter: factors are drawn from 1 +- strength, the
-            hue shift from +-strength turns.
+        jitter: strength of brightness, contrast, saturation and hue jitter: factors are drawn from 1 +-
+            strength, the hue shift from +-strength turns.
         second_view: the second view's jitter strengths relative to the first's.
         flip: probability of mirroring.
 
@@ -113,7 +114,8 @@ def crop_boxes(images: torch.Tensor, scale: Range, ratio: Range, generator: torc
     """Crops of random area and aspect ratio, whole pixels, as torchvision's RandomResizedCrop draws them.
 
     Returns:
-        float32 (B, 4): top, left, height, width. Where ten draws find no crop that fits, the largest central one.
+        float32 (B, 4): top, left, height, width. Where ten draws find no crop that fits, the largest central
+        one.
     """
     count, _, height, width = images.shape
     area = height * width * _uniform((count, 10), *scale, images, generator)
@@ -121,12 +123,8 @@ def crop_boxes(images: torch.Tensor, scale: Range, ratio: Range, generator: torc
     tall, wide = (area / aspect).sqrt().round(), (area * aspect).sqrt().round()
     fits = (tall > 0) & (tall <= height) & (wide > 0) & (wide <= width)
     first = fits.float().argmax(dim=1, keepdim=True)
-    fallback_tall = torch.tensor(
-        min(height, round(width / ratio[0])), device=images.device, dtype=torch.float32
-    )
-    fallback_wide = torch.tensor(
-        min(width, round(height * ratio[1])), device=images.device, dtype=torch.float32
-    )
+    fallback_tall = torch.tensor(min(height, round(width / ratio[0])), device=images.device, dtype=torch.float32)
+    fallback_wide = torch.tensor(min(width, round(height * ratio[1])), device=images.device, dtype=torch.float32)
     found = fits.any(dim=1)
     tall = torch.where(found, tall.gather(1, first)[:, 0], fallback_tall)
     wide = torch.where(found, wide.gather(1, first)[:, 0], fallback_wide)
@@ -139,8 +137,8 @@ def crop_boxes(images: torch.Tensor, scale: Range, ratio: Range, generator: torc
 def resized_crop(images: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     """Cut one box out of each image and enlarge it bilinearly to the image's size.
 
-    Both axes are small matrices per image, so that the batch is two products. A box is never larger than the image,
-    so nothing is reduced and no antialiasing is called for.
+    Both axes are small matrices per image, so that the batch is two products. A box is never larger than the
+    image, so nothing is reduced and no antialiasing is called for.
 
     Args:
         images: float (B, C, H, W).
@@ -162,9 +160,7 @@ def _bilinear(start: torch.Tensor, length: torch.Tensor, size: int) -> torch.Ten
     return (1 - (source[:, :, None] - pixels).abs()).clamp(min=0)  # (B, size, size)
 
 
-def color_jitter(
-    images: torch.Tensor, strengths: Sequence[float], generator: torch.Generator
-) -> torch.Tensor:
+def color_jitter(images: torch.Tensor, strengths: Sequence[float], generator: torch.Generator) -> torch.Tensor:
     """Jitter brightness, contrast, saturation and hue, each image by its own factors, in one order per batch.
 
     Args:
@@ -201,8 +197,8 @@ def luma(images: torch.Tensor) -> torch.Tensor:
 def shift_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     """Turn the hue in HSV, keeping saturation and value.
 
-    A channel of an HSV colour is value - chroma * max(0, min(k, 4 - k, 1)), k = (n + 6 hue) mod 6 and n = 5, 3, 1
-    for red, green, blue (Smith 1978 in its piecewise-linear form): no case distinction per pixel.
+    A channel of an HSV colour is value - chroma * max(0, min(k, 4 - k, 1)), k = (n + 6 hue) mod 6 and n = 5,
+    3, 1 for red, green, blue (Smith 1978 in its piecewise-linear form): no case distinction per pixel.
 
     Args:
         images: float (B, 3, H, W), values 0..1.

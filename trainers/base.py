@@ -12,10 +12,10 @@ from torch import nn
 class Method(nn.Module):
     """A way to learn features from unlabelled images: a backbone, heads on top of it, and a loss.
 
-    A subclass takes its hyper-parameters as annotated keyword-only arguments after ``samples`` and ``k``; they are
-    what ``trainer.method.*`` may set. It fills ``heads`` and writes :meth:`losses`. All state that a resumed run needs
-    (memory banks, fixed projections) is in parameters and buffers. Random draws in :meth:`losses` come from torch's
-    global generator, which the engine seeds anew for each epoch.
+    A subclass takes its hyper-parameters as annotated keyword-only arguments after ``samples`` and ``k``;
+    they are what ``trainer.method.*`` may set. It fills ``heads`` and writes :meth:`losses`. All state that a
+    resumed run needs (memory banks, fixed projections) is in parameters and buffers. Random draws in
+    :meth:`losses` come from torch's global generator, which the engine seeds anew for each epoch.
 
     Args:
         backbone: normalised float images (B, 3, H, W) -> (B, backbone.feature_dim).
@@ -24,8 +24,8 @@ class Method(nn.Module):
 
     Attributes:
         views: how many augmented views of each image :meth:`losses` wants.
-        heads: what is saved with the encoder, :class:`~shiftbench.encoders.backbones.Head` by name; the first is its
-            default feature.
+        heads: what is saved with the encoder, :class:`~shiftbench.encoders.backbones.Head` by name; the first
+            is its default feature.
         precision: what :meth:`encode` computes in; set by the engine.
     """
 

@@ -1,9 +1,10 @@
 """ConCURL: consensus clustering with unsupervised representation learning.
 
-Regatti, Deshmukh, Manavoglu, Dogan, "Consensus clustering with unsupervised representation learning" (IJCNN 2021).
-Instance discrimination on one view, and agreement of both views' balanced soft assignments as seen through many fixed
-random transformations of the embedding space. The flags keep the names of the published code: ``alpha`` weighs the
-soft (population) term, ``beta`` the exemplar term, ``gamma`` the consensus term; every published run has 0, 1, 1.
+Regatti, Deshmukh, Manavoglu, Dogan, "Consensus clustering with unsupervised representation learning" (IJCNN
+2021). Instance discrimination on one view, and agreement of both views' balanced soft assignments as seen
+through many fixed random transformations of the embedding space. The flags keep the names of the published
+code: ``alpha`` weighs the soft (population) term, ``beta`` the exemplar term, ``gamma`` the consensus term;
+every published run has 0, 1, 1.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from shiftbench.trainers.instance import InstanceBank
 
 @torch.no_grad()
 def sinkhorn(scores: torch.Tensor, eps: float = 0.05, iterations: int = 3) -> torch.Tensor:
-    """Balanced soft assignments of a batch to prototypes (Cuturi 2013, as in SwAV, Caron et al. 2020, eq. 3-5).
+    """Balanced soft assignments of a batch to prototypes (Cuturi 2013, as in SwAV, Caron et al. 2020, eq.
+    3-5).
 
-    Each round gives every prototype the same mass, then every sample the same mass. In float32 and log space, so that
-    no temperature overflows.
+    Each round gives every prototype the same mass, then every sample the same mass. In float32 and log space,
+    so that no temperature overflows.
 
     Args:
         scores: float (B, K), similarities.
@@ -46,7 +48,8 @@ def sinkhorn(scores: torch.Tensor, eps: float = 0.05, iterations: int = 3) -> to
 def population_loss(
     scores1: torch.Tensor, scores2: torch.Tensor, q1: torch.Tensor, q2: torch.Tensor, temperature: float = 0.1
 ) -> torch.Tensor:
-    """Each view predicts the other's assignments: 1/2 [CE(q2, p1) + CE(q1, p2)], p = softmax(scores / temperature).
+    """Each view predicts the other's assignments: 1/2 [CE(q2, p1) + CE(q1, p2)], p = softmax(scores /
+    temperature).
 
     Args:
         scores1, scores2: float (..., B, K), similarities of the two views to the prototypes.
@@ -72,8 +75,8 @@ def consensus_loss(
 ) -> torch.Tensor:
     """:func:`population_loss` with cosines taken after each of M linear maps, the mean over the maps.
 
-    All maps and both views go through one product. Since neither maps nor prototypes are trained here, R'R c is
-    formed first: <R z, R c> = <z, R'R c>, and R z itself is needed for its length alone.
+    All maps and both views go through one product. Since neither maps nor prototypes are trained here, R'R c
+    is formed first: <R z, R c> = <z, R'R c>, and R z itself is needed for its length alone.
 
     Args:
         z1, z2: float (B, D), the clustering head's output for two views; not normalised.
@@ -107,7 +110,8 @@ def random_transforms(
     """The fixed random maps of the consensus term.
 
     Args:
-        kind: ``projection``: Gaussian, entries N(0, 1/P); ``diagonal``: diag(r), r ~ N(0, 1), which ignores P.
+        kind: ``projection``: Gaussian, entries N(0, 1/P); ``diagonal``: diag(r), r ~ N(0, 1), which ignores
+            P.
         count: M.
         projection_dim: P.
         dim: D.
@@ -124,7 +128,8 @@ def random_transforms(
 class ConCURL(Method):
     """Instance discrimination plus consensus over random transformations of the embedding space.
 
-    With ``alpha=0``, as published, the prototypes get no gradient: they stay the random directions they start as.
+    With ``alpha=0``, as published, the prototypes get no gradient: they stay the random directions they start
+    as.
 
     Args:
         backbone, samples, k: see :class:`Method`; k is the number of prototypes.
@@ -170,16 +175,9 @@ class ConCURL(Method):
     ) -> None:
         super().__init__(backbone, samples=samples, k=k)
         if min(alpha, beta, gamma) < 0 or alpha + beta + gamma == 0:
-            raise InputError(
-                f"alpha={alpha}, beta={beta}, gamma={gamma}: weights must be >= 0, at least one above 0."
-            )
-        if (
-            min(instance_dim, hidden_dim, cluster_dim, transform_count, projection_dim, sinkhorn_iterations)
-            < 1
-        ):
-            raise InputError(
-                "ConCURL's dimensions, transform_count and sinkhorn_iterations must be at least 1."
-            )
+            raise InputError(f"alpha={alpha}, beta={beta}, gamma={gamma}: weights must be >= 0, at least one above 0.")
+        if min(instance_dim, hidden_dim, cluster_dim, transform_count, projection_dim, sinkhorn_iterations) < 1:
+            raise InputError("ConCURL's dimensions, transform_count and sinkhorn_iterations must be at least 1.")
         if temperature <= 0 or eps <= 0:
             raise InputError(f"temperature={temperature} and eps={eps} must be above 0.")
         self.alpha, self.beta, self.gamma = alpha, beta, gamma

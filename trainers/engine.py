@@ -30,19 +30,19 @@ REFRESH_S = 0.5  # how often the losses are brought to the host, checked and sho
 def fit(config: Mapping[str, Any]) -> Path:
     """Train an encoder, or go on with a run that was stopped.
 
-    No label is used. The encoder saved is the last epoch's. A resumed run ends, on a CPU with the same number of
-    threads, with the same weights as one that was never stopped.
+    No label is used. The encoder saved is the last epoch's. A resumed run ends, on a CPU with the same number
+    of threads, with the same weights as one that was never stopped.
 
     Args:
-        config: as ``compose("train")`` gives it. Where ``resume`` names a run folder, that run's own configuration
-            replaces the rest.
+        config: as ``compose("train")`` gives it. Where ``resume`` names a run folder, that run's own
+            configuration replaces the rest.
 
     Returns:
         The run folder.
 
     Raises:
-        InputError: the configuration cannot be trained, or the loss is no longer a number; the folder then keeps the
-            state after the last whole epoch.
+        InputError: the configuration cannot be trained, or the loss is no longer a number; the folder then
+            keeps the state after the last whole epoch.
     """
     for key in config:
         if key not in KEYS:
@@ -54,22 +54,23 @@ def fit(config: Mapping[str, Any]) -> Path:
             say(f"{run} is already finished; nothing is left to train.")
             return run
     cuda = pick_device(config["device"]).type == "cuda"
-    with torch.random.fork_rng(enabled=True, devices=None if cuda else []):
+    with torch.random.fork_rng(devices=None if cuda else []):
         trainer = Trainer(config)
         if run is None:
             run = run_folder.create(config, trainer.name, trainer.data.name)
         else:
             trainer.load(run_folder.read_checkpoint(run))
-        _train(trainer, run)
+            if trainer.history:
+                run_folder.write_metrics(run, trainer.history)  # a kill may have come between the two files
+        if len(trainer.history) < trainer.options.epochs:
+            _train(trainer, run)
     trainer.save_encoder(run)
     return run
 
 
 def _train(trainer: Trainer, run: Path) -> None:
     name, total, done = trainer.name, trainer.options.epochs, len(trainer.history)
-    say(
-        f"Training {name} on {trainer.data.name}, {len(trainer.images):,} images, epochs {done + 1}-{total}: {run}"
-    )
+    say(f"Training {name} on {trainer.data.name}, {len(trainer.images):,} images, epochs {done + 1}-{total}: {run}")
     record = run_folder.surroundings(trainer.device) | {
         "data": trainer.data.fingerprint,
         "first_epoch": done + 1,
@@ -97,8 +98,8 @@ def _train(trainer: Trainer, run: Path) -> None:
 class Trainer:
     """What an epoch needs, built from a configuration.
 
-    All randomness is a function of the seed, and within an epoch of the seed and the epoch's number. So the state
-    after an epoch is the method's parameters and buffers, the optimiser's state, and nothing else.
+    All randomness is a function of the seed, and within an epoch of the seed and the epoch's number. So the
+    state after an epoch is the method's parameters and buffers, the optimiser's state, and nothing else.
 
     Args:
         config: as ``compose("train")`` gives it; ``runs`` and ``resume`` are not used here.
@@ -136,7 +137,8 @@ class Trainer:
         return full + (rest > 1 and not self.options.drop_last)  # BatchNorm cannot do with one image
 
     def epoch(self, watch: Callable[[int, str], None]) -> None:
-        """Train one epoch and add its row to the history: epoch, lr, loss and each term, means over the images.
+        """Train one epoch and add its row to the history: epoch, lr, loss and each term, means over the
+        images.
 
         Args:
             watch: called now and then with the number of steps done since and a text about them.
@@ -191,9 +193,7 @@ class Trainer:
             self.method.load_state_dict(state["method"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError) as error:
-            raise InputError(
-                f"The checkpoint does not fit its config.yaml: {' '.join(str(error).split())}"
-            ) from error
+            raise InputError(f"The checkpoint does not fit its config.yaml: {' '.join(str(error).split())}") from error
         self.history = list(state["history"])
 
     def save_encoder(self, run: Path) -> None:
@@ -221,21 +221,15 @@ class Trainer:
     def _build(self) -> Method:
         count, size = len(self.images), tuple(self.images.shape[-2:])
         if not self.k:
-            raise InputError(
-                f"{self.data.name!r} names no classes: set the number of clusters, trainer.k=10."
-            )
+            raise InputError(f"{self.data.name!r} names no classes: set the number of clusters, trainer.k=10.")
         if not 2 <= self.k <= count:
-            raise InputError(
-                f"k={self.k} clusters for {count} images: at least 2 and at most {count} make sense."
-            )
+            raise InputError(f"k={self.k} clusters for {count} images: at least 2 and at most {count} make sense.")
         if self.options.batch > count:
             raise InputError(
                 f"trainer.batch={self.options.batch} is more than the {count} images of {self.data.name!r}."
             )
         backbone = build_backbone(self.options.backbone)
-        smallest = 2 * int(
-            getattr(backbone, "stride", 1)
-        )  # below it the last feature map has a single position
+        smallest = 2 * int(getattr(backbone, "stride", 1))  # below it the last feature map has a single position
         if size[0] != size[1] or min(size) < smallest:
             raise InputError(
                 f"trainer.backbone={self.options.backbone} needs square images of at least {smallest} pixels, and those "
@@ -255,9 +249,7 @@ class Trainer:
     def _reseed(self, epoch: int) -> torch.Generator:
         digest = hashlib.sha256(f"{self.seed}/{epoch}".encode()).digest()
         torch.manual_seed(int.from_bytes(digest[:7], "big"))  # what a method draws
-        return torch.Generator(self.device).manual_seed(
-            int.from_bytes(digest[7:14], "big")
-        )  # order and views
+        return torch.Generator(self.device).manual_seed(int.from_bytes(digest[7:14], "big"))  # order and views
 
     def _step(self, index: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
         images = self.images[index]
@@ -312,8 +304,7 @@ class _Terms:
                         f"Loss term {name!r} became {value} in {self._where}, step {self._steps}. {self._advice}"
                     )
             self._sums = [
-                total + value * weight
-                for total, value in zip(self._sums or [0.0] * len(row), row, strict=True)
+                total + value * weight for total, value in zip(self._sums or [0.0] * len(row), row, strict=True)
             ]
             self._weight += weight
         self._pending = []
@@ -327,7 +318,5 @@ class _Terms:
 def _optimizer(options: Options, method: Method) -> torch.optim.Optimizer:
     parameters, decay = method.parameters(), options.weight_decay
     if options.optimizer == "adam":
-        return torch.optim.Adam(
-            parameters, lr=options.lr, betas=(options.momentum, 0.999), weight_decay=decay
-        )
+        return torch.optim.Adam(parameters, lr=options.lr, betas=(options.momentum, 0.999), weight_decay=decay)
     return torch.optim.SGD(parameters, lr=options.lr, momentum=options.momentum, weight_decay=decay)

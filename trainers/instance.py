@@ -1,7 +1,7 @@
 """Instance discrimination: every image is its own class, remembered in a bank of features.
 
-Wu et al., "Unsupervised feature learning via non-parametric instance discrimination", CVPR 2018. The losses are pure
-functions; the bank is the state that goes with them.
+Wu et al., "Unsupervised feature learning via non-parametric instance discrimination", CVPR 2018. The losses
+are pure functions; the bank is the state that goes with them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from torch.nn import functional
 from shiftbench.errors import InputError
 
 
-def softmax_loss(
-    features: torch.Tensor, bank: torch.Tensor, index: torch.Tensor, temperature: float
-) -> torch.Tensor:
-    """Exact instance discrimination: cross-entropy of finding the own entry among all N (Wu et al. 2018, eq. 2).
+def softmax_loss(features: torch.Tensor, bank: torch.Tensor, index: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Exact instance discrimination: cross-entropy of finding the own entry among all N (Wu et al. 2018, eq.
+    2).
 
     Args:
         features: float (B, D), unit rows.
@@ -32,13 +31,12 @@ def softmax_loss(
     return functional.cross_entropy(features @ bank.t() / temperature, index)
 
 
-def nce_loss(
-    similarities: torch.Tensor, temperature: float, normalizer: torch.Tensor, samples: int
-) -> torch.Tensor:
+def nce_loss(similarities: torch.Tensor, temperature: float, normalizer: torch.Tensor, samples: int) -> torch.Tensor:
     """Noise-contrastive estimate of :func:`softmax_loss` against uniform noise (Wu et al. 2018, eq. 6-7).
 
-    With P = exp(similarity / temperature) / normalizer and the noise density 1/N, m times as frequent as the data:
-    -ln P_0 / (P_0 + m/N) - sum_j ln (m/N) / (P_j + m/N), the mean over the batch. Starts near ln(1 + m) + 1.
+    With P = exp(similarity / temperature) / normalizer and the noise density 1/N, m times as frequent as the
+    data: -ln P_0 / (P_0 + m/N) - sum_j ln (m/N) / (P_j + m/N), the mean over the batch. Starts near ln(1 + m)
+    + 1.
 
     Args:
         similarities: float (B, 1 + m), inner products with the own entry (column 0) and with m drawn ones.
@@ -60,8 +58,8 @@ def nce_loss(
 class InstanceBank(nn.Module):
     """One remembered feature per training image, with the losses that compare against it.
 
-    Everything is in buffers, so a checkpoint holds it all: ``bank`` (N, D) starts uniform in +-sqrt(3/D), rows of
-    about unit norm; ``normalizer`` is the constant Z of NCE, 0 until the first batch has set it.
+    Everything is in buffers, so a checkpoint holds it all: ``bank`` (N, D) starts uniform in +-sqrt(3/D),
+    rows of about unit norm; ``normalizer`` is the constant Z of NCE, 0 until the first batch has set it.
 
     Args:
         samples: N.
@@ -96,8 +94,9 @@ class InstanceBank(nn.Module):
     def loss(self, features: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """The loss of a batch against the bank as it is now.
 
-        Negatives are drawn with replacement and may be the image itself, as in the original. One product with the
-        whole bank and a gather of scalars replaces the gather of B x (1 + m) x D features: the same numbers, faster.
+        Negatives are drawn with replacement and may be the image itself, as in the original. One product with
+        the whole bank and a gather of scalars replaces the gather of B x (1 + m) x D features: the same
+        numbers, faster.
 
         Args:
             features: float (B, D), unit rows.
@@ -112,9 +111,7 @@ class InstanceBank(nn.Module):
         columns = torch.cat([index[:, None], drawn], dim=1)
         similarities = (features @ self.bank.t()).gather(1, columns)
         estimate = len(self.bank) * (similarities.detach() / self.temperature).exp().mean()
-        self.normalizer.copy_(
-            torch.where(self.normalizer > 0, self.normalizer, estimate)
-        )  # set once; no host sync
+        self.normalizer.copy_(torch.where(self.normalizer > 0, self.normalizer, estimate))  # set once; no host sync
         return nce_loss(similarities, self.temperature, self.normalizer, len(self.bank))
 
     @torch.no_grad()

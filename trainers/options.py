@@ -89,9 +89,7 @@ class Options:
         if self.schedule == "cosine":
             return self.lr * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
         if self.schedule == "multistep":
-            return self.lr * self.decay ** sum(
-                epoch >= round(share * self.epochs) for share in self.milestones
-            )
+            return self.lr * self.decay ** sum(epoch >= round(share * self.epochs) for share in self.milestones)
         return self.lr
 
 

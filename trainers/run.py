@@ -1,4 +1,5 @@
-"""The folder of one training run: what is in it, and how it is written so that a kill at any moment harms nothing.
+"""The folder of one training run: what is in it, and how it is written so that a kill at any moment harms
+nothing.
 
 ``config.yaml``          the resolved configuration: all that is needed to run it again
 ``checkpoint.pt``        the state after the last whole epoch: tensors and plain values only

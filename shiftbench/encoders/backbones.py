@@ -21,8 +21,8 @@ def build_backbone(name: str) -> nn.Module:
         name: a name of the registry, or ``package.module:function``.
 
     Returns:
-        A module float (N, 3, H, W) -> (N, D) with the attribute ``feature_dim`` = D. Ours also say how many image
-        pixels lie between two positions of their last feature map (``stride``).
+        A module float (N, 3, H, W) -> (N, D) with the attribute ``feature_dim`` = D. Ours also say how many
+        image pixels lie between two positions of their last feature map (``stride``).
 
     Raises:
         InputError: no such backbone, or it does not say its ``feature_dim``.
@@ -70,11 +70,13 @@ class Head(nn.Sequential):
 
 
 class SmallCNN(nn.Module):
-    """Three convolutions and a linear layer: (N, 3, H, W) -> (N, 128). For small drawings on a plain ground (ours).
+    """Three convolutions and a linear layer: (N, 3, H, W) -> (N, 128). For small drawings on a plain ground
+    (ours).
 
-    The image is averaged over 2x2 pixels, which costs enlarged 8x8 digits nothing, and standardised by its own mean
-    and deviation: otherwise images are told apart by their amount of ink, the easiest answer to instance
-    discrimination and of no use for clusters. The last map keeps 4x4 positions, since where a stroke is matters.
+    The image is averaged over 2x2 pixels, which costs enlarged 8x8 digits nothing, and standardised by its
+    own mean and deviation: otherwise images are told apart by their amount of ink, the easiest answer to
+    instance discrimination and of no use for clusters. The last map keeps 4x4 positions, since where a stroke
+    is matters.
     """
 
     feature_dim = 128
@@ -102,9 +104,11 @@ def small_cnn() -> nn.Module:
 
 
 def resnet18_cifar() -> nn.Module:
-    """ResNet-18 for 32x32 images (He et al. 2016): 3x3 stem of stride 1, no max-pooling; (N, 3, H, W) -> (N, 512).
+    """ResNet-18 for 32x32 images (He et al. 2016): 3x3 stem of stride 1, no max-pooling; (N, 3, H, W) -> (N,
+    512).
 
-    Convolutions start as PyTorch starts them, which is what the published ConCURL code trains on the CIFAR sets.
+    Convolutions start as PyTorch starts them, which is what the published ConCURL code trains on the CIFAR
+    sets.
     """
     network = _torchvision_resnet("resnet18", stride=8)
     network.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)

@@ -19,7 +19,7 @@ from shiftbench.encoders.backbones import Head, build_backbone
 from shiftbench.encoders.base import Encoder, Preprocess, module_encoder
 from shiftbench.errors import InputError
 from shiftbench.records import atomic_path, sha256, write_text
-from shiftbench.registry import import_target
+from shiftbench.registry import BACKBONES, import_target
 
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.yaml"
 SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".tar", ".bin", ".safetensors")
@@ -90,9 +90,7 @@ def load(location: str, *, device: torch.device, **options: str) -> Encoder:
     """
     path = Path(location)
     if path.is_dir():
-        if options:
-            raise InputError(f"A run folder knows its own options; drop {', '.join(options)} from {location!r}.")
-        return _load_run(path, device)
+        return _load_run(path, device, **options)
     if not path.exists():
         raise InputError(
             f"No checkpoint {location!r}: give a run folder, a state dict file ({', '.join(SUFFIXES)}), "
@@ -134,7 +132,7 @@ def wrap_callable(function: Callable[[torch.Tensor], Any], name: str) -> Encoder
     return Encoder(name, compute, fingerprint=hashlib.sha256(name.encode()).hexdigest())
 
 
-def _load_run(folder: Path, device: torch.device) -> Encoder:
+def _load_run(folder: Path, device: torch.device, arch: str | None = None) -> Encoder:
     description_file = folder / DESCRIPTION
     if not description_file.is_file():
         unfinished = (folder / "checkpoint.pt").is_file()
@@ -146,6 +144,13 @@ def _load_run(folder: Path, device: torch.device) -> Encoder:
         raise InputError(f"Cannot evaluate {str(folder)!r}: {advice}")
     try:
         about = yaml.safe_load(description_file.read_text(encoding="utf-8"))
+        if (
+            about["backbone"] not in BACKBONES and about["backbone"] != arch
+        ):  # a stranger's file must not choose our code
+            raise InputError(
+                f"{str(folder)!r} was trained with {about['backbone']!r}, which is not a registered backbone. "
+                f"If you trust that code: --checkpoint '{folder}?arch={about['backbone']}'."
+            )
         backbone = build_backbone(about["backbone"])
         heads = {key: Head(**spec) for key, spec in about["heads"].items()}
         preprocess = Preprocess(**about["preprocess"])

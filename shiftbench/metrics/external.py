@@ -8,7 +8,6 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import log
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from shiftbench.errors import InputError, InputTypeError
+from shiftbench.registry import METRICS
 
 Ids = NDArray[np.int64]
 
@@ -151,8 +151,6 @@ def ami(table: ArrayLike) -> float:
     rows, columns = table.sum(axis=1), table.sum(axis=0)
     if _same(table, rows, columns):
         return 1.0
-    if max(rows.max(), columns.max()) == rows.sum():
-        return 0.0
     expected = _expected_mutual_information(rows, columns)
     return (_mutual_information(table, rows, columns) - expected) / (_mean_entropy(rows, columns) - expected)
 
@@ -167,19 +165,9 @@ def ari(table: ArrayLike) -> float:
     return (together - expected) / ((in_rows + in_columns) / 2 - expected)
 
 
-SCORES: dict[str, Callable[[ArrayLike], float]] = {
-    "acc": accuracy,
-    "nmi": nmi,
-    "ari": ari,
-    "ami": ami,
-    "purity": purity,
-}
-"""The scores by name; each takes a contingency table."""
-
-
 def scores(table: ArrayLike, mapping: ArrayLike | None = None) -> dict[str, float]:
-    """All scores of one contingency table by their registered names; ``mapping`` as in :func:`accuracy`."""
-    return {name: accuracy(table, mapping) if name == "acc" else score(table) for name, score in SCORES.items()}
+    """All registered metrics of one contingency table, by name; ``mapping`` as in :func:`accuracy`."""
+    return {name: accuracy(table, mapping) if name == "acc" else METRICS.load(name)(table) for name in METRICS}
 
 
 def _as_table(table: ArrayLike) -> Ids:
@@ -238,9 +226,8 @@ def _mutual_information(table: Ids, rows: Ids, columns: Ids) -> float:
 def _expected_mutual_information(rows: Ids, columns: Ids) -> float:
     """Mean mutual information over all tables with these margins (Vinh et al. 2010).
 
-    A cell then has a hypergeometric distribution, whose weights follow from one another by a ratio: start at
-    the mode with weight 1, go both ways until a weight no longer counts, and divide by the sum of the
-    weights.
+    A cell then has a hypergeometric distribution, whose weights follow from one another by a ratio, 0 at the
+    ends: start at the mode with weight 1, go both ways while a weight counts, divide by the sum of weights.
     """
     n, total = rows.sum(), 0.0
     for a in rows[rows > 0]:
@@ -248,13 +235,13 @@ def _expected_mutual_information(rows: Ids, columns: Ids) -> float:
             mean, mode = a * b / n, (a + 1) * (b + 1) // (n + 2)
             mass, moment = 1.0, mode * log(max(mode, 1) / mean)
             cell, weight = mode, 1.0
-            while cell < min(a, b) and weight > _NEGLIGIBLE:
+            while weight > _NEGLIGIBLE:
                 weight *= (a - cell) * (b - cell) / ((cell + 1) * (n - a - b + cell + 1))
                 cell += 1
                 mass += weight
                 moment += weight * cell * log(cell / mean)
             cell, weight = mode, 1.0
-            while cell > max(0, a + b - n) and weight > _NEGLIGIBLE:
+            while weight > _NEGLIGIBLE:
                 weight *= cell * (n - a - b + cell) / ((a - cell + 1) * (b - cell + 1))
                 cell -= 1
                 mass += weight

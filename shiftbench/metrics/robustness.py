@@ -8,14 +8,16 @@ cells out first.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 from scipy.stats import random_table
 
-from shiftbench.errors import InputError, unknown
-from shiftbench.metrics.external import SCORES, accuracy, contingency
+from shiftbench.errors import InputError
+from shiftbench.metrics.external import accuracy, contingency
+from shiftbench.registry import METRICS
 
 Values = NDArray[np.float64]
 
@@ -44,8 +46,9 @@ def bootstrap_mean(
     if array.ndim == 0 or array.size == 0:
         raise InputError(f"values must hold at least one score per seed, not shape {array.shape}.")
     means = array.reshape(len(array), -1).mean(axis=1)
-    draws = _draws(len(means), resamples, seed)
-    low, high = _interval(means[draws].mean(axis=1), level) if len(means) > 1 else (np.nan, np.nan)
+    counts = _resamples(len(means), resamples, seed)
+    resampled = np.einsum("rs,s->r", counts, means) / len(means)
+    low, high = _interval(resampled, level) if len(means) > 1 else (np.nan, np.nan)
     return float(means.mean()), low, high
 
 
@@ -75,22 +78,26 @@ def bootstrap_agreement(
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.size == 0:
         raise InputError(f"an agreement matrix must be square, not of shape {array.shape}.")
     size = len(array)
-    draws = _draws(size, resamples, seed)
+    counts = _resamples(size, resamples, seed)
     pairs = array[np.triu_indices(size, 1)]
     if size < 3:
         return float(pairs[0]) if size == 2 else np.nan, np.nan, np.nan, np.nan
-    counts = (draws[:, :, None] == np.arange(size)).sum(axis=1).astype(np.float64)
     counts = counts[(counts > 0).sum(axis=1) > 1]  # one partition S times over has no pair
     agreement = np.where(np.eye(size, dtype=bool), 0.0, array)
-    total = np.einsum("ri,ij,rj->r", counts, agreement, counts, optimize=True)
+    total = ((counts @ agreement) * counts).sum(axis=1)
     low, high = _interval(total / (size**2 - np.square(counts).sum(axis=1)), level)
     return float(pairs.mean()), float(pairs.std(ddof=1)), low, high
 
 
-def _draws(size: int, resamples: int, seed: int) -> NDArray[np.int64]:
+@lru_cache(maxsize=8)
+def _resamples(size: int, resamples: int, seed: int) -> Values:
+    """How often each bootstrap sample draws each of ``size`` items: float64 (resamples, size)."""
     if resamples < 1:
         raise InputError(f"resamples must be at least 1, not {resamples}.")
-    return np.random.default_rng(seed).integers(size, size=(resamples, size))
+    draws = np.random.default_rng(seed).integers(size, size=(resamples, size))
+    counts = (draws[:, :, None] == np.arange(size)).sum(axis=1).astype(np.float64)
+    counts.flags.writeable = False  # every call gets this same array
+    return counts
 
 
 def _interval(means: Values, level: float) -> tuple[float, float]:
@@ -146,18 +153,18 @@ def chance_level(
         InputError: unfit ids (see :func:`~shiftbench.metrics.external.contingency`), an unknown metric, a
             mapping with another metric than acc, or no permutations.
     """
-    if metric not in SCORES:
-        raise unknown("metric", metric, SCORES)
+    score = METRICS.load(metric)
     if permutations < 1:
         raise InputError(f"permutations must be at least 1, not {permutations}.")
     if mapping is not None and metric != "acc":
         raise InputError(f"a mapping of clusters to classes has no meaning for {metric}; leave it out.")
     table = contingency(labels, partition)
-    margins = random_table(table.sum(axis=1), table.sum(axis=0))
-    tables = margins.rvs(permutations, random_state=np.random.default_rng(seed)).astype(np.int64)
+    # scipy's sampler is wrong for a single column or row (1.16: a negative count), so both get an empty companion.
+    margins = random_table(np.append(table.sum(axis=1), 0), np.append(table.sum(axis=0), 0))
+    tables = margins.rvs(permutations, random_state=np.random.default_rng(seed)).astype(np.int64)[:, :-1, :-1]
     if metric == "acc":
         return float(np.mean([accuracy(random, mapping) for random in tables]))
-    return float(np.mean([SCORES[metric](random) for random in tables]))
+    return float(np.mean([score(random) for random in tables]))
 
 
 def mce(errors: Mapping[str, ArrayLike], baseline_errors: Mapping[str, ArrayLike]) -> Values:

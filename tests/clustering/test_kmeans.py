@@ -98,9 +98,7 @@ def test_what_every_partition_keeps(seed, k):
     np.testing.assert_allclose(distances[np.arange(60), fitted.labels], distances.min(axis=1), atol=1e-5)
     assert fitted.inertia == pytest.approx(distances.min(axis=1).sum(), rel=1e-5)
     for cluster in range(k):
-        np.testing.assert_allclose(
-            fitted.centers[cluster], features[fitted.labels == cluster].mean(0), atol=1e-5
-        )
+        np.testing.assert_allclose(fitted.centers[cluster], features[fitted.labels == cluster].mean(0), atol=1e-5)
 
 
 def test_well_separated_groups_are_found():
@@ -125,8 +123,7 @@ def test_a_seed_does_not_depend_on_its_company():
 def test_same_partition_on_any_number_of_threads():
     features = [blobs(seed=seed, spread=2) for seed in range(6)]
     one, four = (
-        parallel_map(lambda one: KMeans().fit_seeds(one, 10, range(3)), features, workers)
-        for workers in (1, 4)
+        parallel_map(lambda one: KMeans().fit_seeds(one, 10, range(3)), features, workers) for workers in (1, 4)
     )
     for a, b in zip(chain(*one), chain(*four), strict=True):
         np.testing.assert_array_equal(a.labels, b.labels)
@@ -135,11 +132,19 @@ def test_same_partition_on_any_number_of_threads():
 
 def test_far_from_the_origin_as_near():
     near, far = blobs(d=16), blobs(d=16, offset=1000)
-    for a, b in zip(
-        KMeans().fit_seeds(near, 10, range(3)), KMeans().fit_seeds(far, 10, range(3)), strict=True
-    ):
+    for a, b in zip(KMeans().fit_seeds(near, 10, range(3)), KMeans().fit_seeds(far, 10, range(3)), strict=True):
         assert adjusted_rand_score(a.labels, b.labels) > 0.99
         assert b.inertia == pytest.approx(a.inertia, rel=1e-3)
+
+
+@pytest.mark.parametrize("scale", [2.0**-12, 2.0**12])
+def test_units_do_not_matter(scale):
+    features = blobs(spread=3)
+    for a, b in zip(
+        KMeans().fit_seeds(features, 10, range(3)), KMeans().fit_seeds(scale * features, 10, range(3)), strict=True
+    ):
+        np.testing.assert_array_equal(a.labels, b.labels)
+        assert a.n_iter == b.n_iter
 
 
 def test_one_cluster():

@@ -142,6 +142,17 @@ def test_changed_run_weights_are_noticed(run):
         load_encoder(str(folder))
 
 
+def test_a_run_folder_cannot_choose_which_code_is_imported(run):
+    """A description from a stranger must not name a module of its own to run; the user may, on the URI."""
+    folder = run[0]
+    about = yaml.safe_load((folder / "encoder.yaml").read_text())
+    about["backbone"] = "shiftbench.encoders.backbones:small_cnn"
+    (folder / "encoder.yaml").write_text(yaml.safe_dump(about))
+    with pytest.raises(InputError, match="not a registered backbone"):
+        load_encoder(str(folder))
+    assert load_encoder(f"{folder}?arch=shiftbench.encoders.backbones:small_cnn").name == "mine"
+
+
 def test_unfinished_run_says_how_to_go_on(tmp_path):
     (tmp_path / "checkpoint.pt").touch()
     with pytest.raises(InputError, match="train resume="):

@@ -2,6 +2,11 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -301,3 +306,36 @@ def test_limit_scores_fewer_images(means, small):
 def test_condition_labels():
     assert CLEAN.label == "clean"
     assert Condition("corruption", "fog", 3, "cifar").label == "fog-3"
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_restarted_ends_the_same(tmp_path):
+    """SIGKILL, which nothing can catch, each time after some more cells were written."""
+
+    def command(folder):
+        words = [
+            "evaluate",
+            "--checkpoint",
+            "pixels",
+            "--shift",
+            "fog",
+            "--shift",
+            "contrast",
+            "data=digits",
+            "seeds=3",
+        ]
+        return [sys.executable, "-m", "shiftbench", *words, "floors=[]", "workers=1", f"results={folder}"]
+
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    killed = 0
+    for cells in (1, 3, 7, 10):
+        process = subprocess.Popen(command(tmp_path / "killed"), env=environment, stderr=subprocess.DEVNULL)
+        while process.poll() is None and len(list((tmp_path / "killed").rglob("[!.]*.npz"))) < cells:
+            time.sleep(0.01)
+        killed += process.poll() is None
+        process.kill()
+        process.wait()
+    assert killed >= 3
+    for folder in ("killed", "undisturbed"):
+        subprocess.run(command(tmp_path / folder), env=environment, check=True, capture_output=True)
+    assert fingerprints(tmp_path / "killed") == fingerprints(tmp_path / "undisturbed")

@@ -45,9 +45,7 @@ def test_paired_is_row_by_row():
     a, b = similar(5, 300, 8, 0.4), similar(10, 300, 8, 0.5)[5:]
     for name, values in paired(a, b).items():
         assert values.shape == (5,)
-        np.testing.assert_allclose(
-            values, [WITNESSES[name](x, y) for x, y in zip(a, b, strict=True)], atol=1e-11
-        )
+        np.testing.assert_allclose(values, [WITNESSES[name](x, y) for x, y in zip(a, b, strict=True)], atol=1e-11)
 
 
 @given(PARTITIONS)

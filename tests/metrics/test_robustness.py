@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.linear_model import LinearRegression
 
 from shiftbench.errors import InputError
-from shiftbench.metrics.external import SCORES, accuracy, contingency
+from shiftbench.metrics.external import accuracy, contingency
 from shiftbench.metrics.robustness import (
     bootstrap_agreement,
     bootstrap_mean,
@@ -18,6 +18,7 @@ from shiftbench.metrics.robustness import (
     mce,
     relative_mce,
 )
+from shiftbench.registry import METRICS
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.normal(0.7, 0.1, size=20)
@@ -29,9 +30,7 @@ def test_bootstrap_mean_as_scipy():
     expected = stats.bootstrap(
         (VALUES,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
     ).confidence_interval
-    error = (
-        4 * VALUES.std() / math.sqrt(len(VALUES)) / math.sqrt(20_000 * 0.025)
-    )  # of a 2.5 % quantile, generously
+    error = 4 * VALUES.std() / math.sqrt(len(VALUES)) / math.sqrt(20_000 * 0.025)  # of a 2.5 % quantile, generously
     assert mean == pytest.approx(VALUES.mean())
     assert low == pytest.approx(expected.low, abs=error)
     assert high == pytest.approx(expected.high, abs=error)
@@ -131,11 +130,11 @@ def test_calibrated_drop():
     assert calibrated_drop(np.full((2, 1), 0.9), np.full(3, 0.5), 0.1).shape == (2, 3)
 
 
-@pytest.mark.parametrize("metric", SCORES)
+@pytest.mark.parametrize("metric", METRICS)
 def test_chance_level_is_that_of_permuted_labels(metric):
     rng = np.random.default_rng(0)
     labels, partition = rng.integers(5, size=120), rng.choice(4, size=120, p=[0.1, 0.2, 0.3, 0.4])
-    permuted = [SCORES[metric](contingency(rng.permutation(labels), partition)) for _ in range(600)]
+    permuted = [METRICS.load(metric)(contingency(rng.permutation(labels), partition)) for _ in range(600)]
     found = chance_level(labels, partition, metric=metric, permutations=600)
     standard_error = np.std(permuted) / math.sqrt(600)
     assert found == pytest.approx(np.mean(permuted), abs=5 * standard_error)
@@ -148,6 +147,14 @@ def test_chance_level_of_a_frozen_mapping():
     shares, classes = np.bincount(partition) / 200, np.bincount(labels) / 200
     exact = shares[0] * classes[2] + shares[2] * classes[0]
     assert chance_level(labels, partition, mapping, permutations=2000) == pytest.approx(exact, abs=0.004)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_chance_level_of_a_single_cluster_or_class_is_its_score(metric):
+    """Whatever the order of the labels, the table is the same."""
+    labels, one = np.arange(30) % 3, np.zeros(30, int)
+    for truth, partition in ((labels, one), (one, labels)):
+        assert chance_level(truth, partition, metric=metric) == METRICS.load(metric)(contingency(truth, partition))
 
 
 def test_chance_level_is_below_what_is_learned_and_reproducible():

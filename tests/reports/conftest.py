@@ -11,6 +11,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from shiftbench.registry import CORRUPTIONS, METRICS
+from shiftbench.reports import report
 from shiftbench.results import Results, cells_table, stability_table
 from shiftbench.summary import summarize
 
@@ -47,9 +48,6 @@ class Recipe:
     table: str = "cifar"
     examples: bool = True
     harshness: float = 1.0
-
-    def but(self, **changes) -> "Recipe":
-        return replace(self, **changes)
 
     @property
     def conditions(self) -> list[tuple[str, str, int]]:
@@ -196,19 +194,42 @@ def demo(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def demo_page(demo) -> str:
+    """The page of the demo."""
+    return report(demo, demo.parent / "page").read_text(encoding="utf-8")
+
+
 @pytest.fixture
 def build(tmp_path):
-    """``build(**changes) -> folder`` of a smaller evaluation: 2 corruptions, 3 seeds, ACC and ARI, no examples."""
-    small = Recipe(corruptions=("gaussian_noise", "fog"), seeds=3, metrics=("acc", "ari"), examples=False)
+    """``build(name, **changes) -> folder`` of a small evaluation: 2 corruptions, 3 seeds, ACC, frozen, no examples."""
+    small = Recipe(
+        corruptions=("gaussian_noise", "fog"), seeds=3, metrics=("acc",), protocols=("frozen",), examples=False
+    )
 
     def build(name: str = "results", **changes) -> Path:
-        make(small.but(**changes), tmp_path / name)
+        make(replace(small, **changes), tmp_path / name)
         return tmp_path / name
 
     return build
 
 
-def edit_run(folder: Path, **changes) -> None:
-    """Change entries of a folder's run.json."""
-    run = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(run | changes))
+@pytest.fixture
+def page(build):
+    """``page(**changes) -> str``: the page of a small evaluation."""
+
+    def page(**changes) -> str:
+        return report(build(**changes)).read_text(encoding="utf-8")
+
+    return page
+
+
+@pytest.fixture
+def edit_run():
+    """Changes entries of a folder's run.json."""
+
+    def edit(folder: Path, **changes) -> None:
+        run = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(run | changes))
+
+    return edit

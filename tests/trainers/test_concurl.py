@@ -111,7 +111,12 @@ def test_consensus_starts_where_the_specification_says():
 
 
 def test_population_loss_is_swapped_cross_entropy():
-    scores1, scores2, q1, q2 = normal(6, 4), normal(6, 4, seed=1), sinkhorn(normal(6, 4)), sinkhorn(normal(6, 4, seed=3))
+    scores1, scores2, q1, q2 = (
+        normal(6, 4),
+        normal(6, 4, seed=1),
+        sinkhorn(normal(6, 4)),
+        sinkhorn(normal(6, 4, seed=3)),
+    )
     expected = (functional.cross_entropy(scores1 / 0.1, q2) + functional.cross_entropy(scores2 / 0.1, q1)) / 2
     torch.testing.assert_close(population_loss(scores1, scores2, q1, q2), expected)
 

@@ -10,35 +10,41 @@ from shiftbench.errors import InputError
 from shiftbench.trainers.options import Options, bind
 
 
+GIVEN = compose("train", ["data=cifar10"])["trainer"]
+
+
 def options(**changed) -> Options:
-    given = compose("train", ["data=cifar10"])["trainer"]
-    return Options(**bind(Options, {**given, **changed}, "trainer"))
+    return Options(**bind(Options, {**GIVEN, **changed}, "trainer"))
+
+
+def rates(**changed) -> list[float]:
+    chosen = options(**changed)
+    return [chosen.learning_rate(epoch) for epoch in range(chosen.epochs)]
 
 
 def test_multistep_drops_at_the_published_epochs():
-    rates = [options(epochs=2000, lr=0.015).learning_rate(epoch) for epoch in range(2000)]
-    drops = [epoch for epoch in range(1, 2000) if rates[epoch] < rates[epoch - 1]]
+    published = rates(epochs=2000, lr=0.015)
+    drops = [epoch for epoch in range(1, 2000) if published[epoch] < published[epoch - 1]]
     assert drops == [600, 950, 1300, 1650]
-    assert rates[0] == 0.015
-    assert rates[-1] == pytest.approx(0.015e-4)
+    assert published[0] == 0.015
+    assert published[-1] == pytest.approx(0.015e-4)
 
 
 def test_multistep_scales_with_the_epochs():
-    rates = [options(epochs=40).learning_rate(epoch) for epoch in range(40)]
-    assert [epoch for epoch in range(1, 40) if rates[epoch] < rates[epoch - 1]] == [12, 19, 26, 33]
+    short = rates(epochs=40)
+    assert [epoch for epoch in range(1, 40) if short[epoch] < short[epoch - 1]] == [12, 19, 26, 33]
 
 
 def test_cosine_falls_from_the_rate_to_nearly_nothing():
-    rates = [options(schedule="cosine", epochs=100, lr=0.2).learning_rate(epoch) for epoch in range(100)]
-    assert rates[0] == 0.2
-    assert rates[50] == pytest.approx(0.1)
-    assert 0 < rates[-1] < 1e-4
-    assert rates == sorted(rates, reverse=True)
+    cosine = rates(schedule="cosine", epochs=100, lr=0.2)
+    assert cosine[0] == 0.2
+    assert cosine[50] == pytest.approx(0.1)
+    assert 0 < cosine[-1] < 1e-4
+    assert cosine == sorted(cosine, reverse=True)
 
 
 def test_warmup_rises_in_equal_steps_and_constant_stays():
-    constant = options(schedule="constant", warmup=4, epochs=10, lr=1.0)
-    assert [constant.learning_rate(epoch) for epoch in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+    assert rates(schedule="constant", warmup=4, epochs=6, lr=1.0) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,157 @@
+"""Tables keep their types, order and bytes; folders that cannot be used say why."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shiftbench.errors import InputError
+from shiftbench.results import CELL_KEYS, CELLS, STABILITY, SUMMARY_KEYS, Results, cells_table, ok, stability_table
+from shiftbench.summary import summarize
+
+FILES = ["cells", "stability", "summary"]
+
+
+def cell(encoder, severity, seed, **changes):
+    shared = {
+        "encoder": encoder, "train_seed": None, "data": "Ziffern äöü", "split": "test",
+        "shift": "corruption" if severity else "clean", "corruption": "fog" if severity else "", "severity": severity,
+        "table": "cifar", "feature": "backbone", "clusterer": "kmeans", "k": 3, "k_source": "true", "seed": seed,
+        "protocol": "frozen", "fit_split": "train", "selection": "last", "metric": "acc",
+        "value": 0.1 + seed / 3 + severity / 7, "higher_is_better": True, "n": 30, "status": "ok", "reason": "",
+    }  # fmt: skip
+    return shared | changes
+
+
+def agreement(encoder, severity):
+    row = {key: value for key, value in cell(encoder, severity, 0).items() if key in STABILITY}
+    numbers = {"mean": 1 / 3, "sd": 0.1, "ci_low": 0.2, "ci_high": 0.4, "n_pairs": 3}
+    return row | {"axis": "initialization", "metric": "ari"} | numbers
+
+
+@pytest.fixture
+def results():
+    cells = cells_table([cell(e, s, seed) for e in ("zeta", "alpha") for s in (2, 0, 1) for seed in (1, 0)])
+    stability = stability_table([agreement(e, s) for e in ("zeta", "alpha") for s in (1, 0)])
+    return Results(cells, stability, summarize(cells, "zeta"), run={"format": 1, "k": 3})
+
+
+def test_saved_and_loaded_is_the_same(results, tmp_path):
+    results.save(tmp_path / "new" / "folder")
+    loaded = Results.load(tmp_path / "new" / "folder")
+    for name in FILES:
+        pd.testing.assert_frame_equal(getattr(loaded, name), getattr(results, name), check_dtype=name != "summary")
+    assert loaded.run == results.run
+    assert loaded.folder == results.folder == tmp_path / "new" / "folder"
+
+
+def test_csv_holds_the_exact_numbers_of_parquet(results, tmp_path):
+    results.save(tmp_path)
+    for name in FILES:
+        csv = pd.read_csv(tmp_path / f"{name}.csv", float_precision="round_trip", keep_default_na=False, na_values=[""])
+        parquet = pd.read_parquet(tmp_path / f"{name}.parquet")
+        assert list(csv.columns) == list(parquet.columns)
+        for column in parquet.select_dtypes("float"):
+            np.testing.assert_array_equal(csv[column].astype(float), parquet[column])
+    assert "Ziffern äöü" in (tmp_path / "cells.csv").read_bytes().decode("utf-8")
+
+
+def test_rewriting_gives_the_same_bytes(results, tmp_path):
+    def contents():
+        return {path.name: path.read_bytes() for path in sorted(tmp_path.iterdir())}
+
+    results.save(tmp_path)
+    first = contents()
+    assert set(first) == {"run.json", *(f"{name}.{kind}" for name in FILES for kind in ("csv", "parquet"))}
+    results.save(tmp_path)
+    assert contents() == first
+    Results.load(tmp_path).save(tmp_path)
+    assert contents() == first
+
+
+def test_a_failed_write_leaves_the_old_file(results, tmp_path, monkeypatch):
+    results.save(tmp_path)
+    before = (tmp_path / "cells.csv").read_bytes()
+
+    def full_disk(self, path, **_):
+        Path(path).write_text("half a tab")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        results.save(tmp_path)
+    assert (tmp_path / "cells.csv").read_bytes() == before
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_cells_are_typed_and_in_order(results):
+    cells = results.cells
+    assert list(cells.columns) == CELLS
+    assert {name: str(cells[name].dtype) for name in ("severity", "k", "seed", "n", "value", "train_seed")} == {
+        "severity": "int64", "k": "int64", "seed": "int64", "n": "int64", "value": "float64", "train_seed": "Int64",
+    }  # fmt: skip
+    assert list(dict.fromkeys(cells["encoder"])) == ["zeta", "alpha"]  # as given
+    rest = [key for key in CELL_KEYS if key != "encoder"]
+    for _, rows in cells.groupby("encoder"):
+        pd.testing.assert_frame_equal(rows, rows.sort_values(rest, kind="stable"))
+
+
+def test_stability_is_typed_and_in_order(results):
+    assert list(results.stability.columns) == STABILITY
+    assert results.stability["n_pairs"].dtype == "int64"
+    assert list(results.stability["severity"]) == [0, 1, 0, 1]
+
+
+def test_a_table_may_be_made_of_a_table(results):
+    turned = pd.concat([results.cells[results.cells["encoder"] == name][::-1] for name in ("zeta", "alpha")])
+    pd.testing.assert_frame_equal(cells_table(turned), results.cells)
+
+
+def test_ok_keeps_what_was_measured():
+    table = cells_table(
+        [cell("a", 0, 0), cell("a", 1, 0, status="failed", value=np.nan), cell("a", 2, 0, status="skipped")]
+    )
+    assert ok(table)["severity"].tolist() == [0]
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(InputError, match=r"No results folder '.*nowhere'\.$"):
+        Results.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["cells.parquet", "run.json"])
+def test_an_unfinished_evaluation_says_what_is_missing(results, tmp_path, name):
+    results.save(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(InputError, match=f"lacks {name}: not a results folder, or its evaluation has not finished"):
+        Results.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["stability.parquet", "run.json"])
+def test_a_damaged_file(results, tmp_path, name):
+    results.save(tmp_path)
+    (tmp_path / name).write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(InputError, match="damaged"):
+        Results.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_lost_column(results, tmp_path, name):
+    results.save(tmp_path)
+    getattr(results, name).drop(columns=["metric"]).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(InputError, match=f"{name}.parquet in .* lacks the columns metric"):
+        Results.load(tmp_path)
+
+
+def test_run_json_is_readable(results, tmp_path):
+    results.save(tmp_path)
+    assert json.loads((tmp_path / "run.json").read_text()) == {"format": 1, "k": 3}
+
+
+def test_every_column_is_documented(results):
+    page = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
+    summary = [column.replace("[baseline=zeta]", "[baseline=NAME]") for column in results.summary]
+    assert set(SUMMARY_KEYS) <= set(summary)
+    assert [column for column in [*CELLS, *STABILITY, *summary] if f"`{column}`" not in page] == []
