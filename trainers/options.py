@@ -136,11 +136,9 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         kinds = [arguments[0]] * len(value) if Ellipsis in arguments else arguments
         if len(kinds) == len(value):
             return tuple(_convert(item, kind, name) for item, kind in zip(value, kinds, strict=True))
-    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif hint is float and type(value) in (int, float):
         return float(value)
-    elif hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    elif hint in (str, bool, dict) and isinstance(value, hint):
+    elif hint in (int, str, bool, dict) and type(value) is hint:  # type, since True is an int
         return value
     wanted = hint.__name__ if inspect.isclass(hint) and origin is None else hint
     raise InputError(f"{name}={value!r} should be {wanted}.")

@@ -159,7 +159,7 @@ def chance_level(
     if mapping is not None and metric != "acc":
         raise InputError(f"a mapping of clusters to classes has no meaning for {metric}; leave it out.")
     table = contingency(labels, partition)
-    # scipy's sampler is wrong for a single column or row (1.16: a negative count), so both get an empty companion.
+    # scipy's sampler is wrong for a single column or row (1.17: a negative count), so both get an empty companion.
     margins = random_table(np.append(table.sum(axis=1), 0), np.append(table.sum(axis=0), 0))
     tables = margins.rvs(permutations, random_state=np.random.default_rng(seed)).astype(np.int64)[:, :-1, :-1]
     if metric == "acc":

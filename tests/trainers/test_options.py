@@ -9,7 +9,6 @@ from shiftbench.configs import compose
 from shiftbench.errors import InputError
 from shiftbench.trainers.options import Options, bind
 
-
 GIVEN = compose("train", ["data=cifar10"])["trainer"]
 
 
