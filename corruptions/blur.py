@@ -285,7 +285,7 @@ def zoom_blur(images: Tensor, constants: Row, table: Table, draws: Draws) -> Ten
         out = torch.empty_like(images)
         _apply(planes.numpy(), begin, source, weights, out.view(planes.shape).numpy())
         return out
-    total = torch.full(planes.shape, 2**12, dtype=torch.int32, device=images.device)
+    total = torch.zeros(planes.shape, dtype=torch.int32, device=images.device)
     count = np.diff(begin)
     for k in range(count.max()):
         pixels = np.nonzero(count > k)[0]
@@ -335,7 +335,7 @@ def _apply(planes: np.ndarray, begin: np.ndarray, source: np.ndarray, weights: n
             for i in range(size):
                 lanes[i, p] = planes[first + p, i]
         for i in range(size):
-            total[:] = 4096
+            total[:] = 0
             k = begin[i]
             while k + 2 <= begin[i + 1]:
                 a, b, v, w = source[k], source[k + 1], weights[k], weights[k + 1]

@@ -101,7 +101,8 @@ def jpeg(images: Tensor, quality: int) -> Tensor:
     tables = quantisation(quality)
     if backend.compiled(images):
         out = torch.empty_like(images)
-        _jpeg(images.numpy(), tables.numpy(), out.numpy())
+        steps = np.tile(tables.numpy(), (1, 1, (images.shape[3] + 7) // 8))
+        _jpeg(images.numpy(), steps, out.numpy())
         return out
     height, width = images.shape[2:]
     luma, chroma = tables.to(images.device)
@@ -159,8 +160,8 @@ _forward, _inverse = numba.njit(forward_dct), numba.njit(inverse_dct)
 
 
 @numba.njit(nogil=True, cache=True)
-def _code(plane: np.ndarray, table: np.ndarray) -> None:
-    """Quantise a plane, int32 (multiple of 8, multiple of 8), in place.
+def _code(plane: np.ndarray, steps: np.ndarray) -> None:
+    """Quantise a plane, int32 (multiple of 8, multiple of 8), in place; steps is the table, repeated along its width.
 
     Eight rows at a time, so that the inner loops run along a whole row of blocks.
     """
@@ -175,12 +176,10 @@ def _code(plane: np.ndarray, table: np.ndarray) -> None:
         _transform_forward(strip, 15)
         for v in range(8):
             line = strip[v]
-            for u in range(8):
-                step = np.float32(8 * table[v, u])
-                for x in range(u, strip.shape[1], 8):
-                    value = line[x]
-                    level = np.int32((np.float32(abs(value)) + np.float32(4 * table[v, u]) + np.float32(0.5)) / step)
-                    line[x] = (-level if value < 0 else level) * table[v, u]
+            for x in range(strip.shape[1]):
+                step = np.float32(8 * steps[v, x])
+                level = np.int32((np.float32(abs(line[x])) + np.float32(4 * steps[v, x]) + np.float32(0.5)) / step)
+                line[x] = (-level if line[x] < 0 else level) * steps[v, x]
         _transform_inverse(strip, 11)
         _turn(strip, turned)
         _transform_inverse(turned, 18)
@@ -217,7 +216,7 @@ def _transform_inverse(x: np.ndarray, shift: int) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def _jpeg(images: np.ndarray, tables: np.ndarray, out: np.ndarray) -> None:
+def _jpeg(images: np.ndarray, steps: np.ndarray, out: np.ndarray) -> None:
     n, channels, height, width = images.shape
     tall, wide = (height + 7) // 8 * 8, (width + 7) // 8 * 8
     h, w = (height + 1) // 2, (width + 1) // 2
@@ -235,9 +234,9 @@ def _jpeg(images: np.ndarray, tables: np.ndarray, out: np.ndarray) -> None:
             _halve(cb, height, width, small[0])
             _halve(cr, height, width, small[1])
             for c in range(2):
-                _code(small[c], tables[1])
+                _code(small[c], steps[1])
         _extend(y, height, width)
-        _code(y, tables[0])
+        _code(y, steps[0])
         if channels == 1:
             for v in range(height):
                 for u in range(width):

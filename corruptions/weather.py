@@ -92,12 +92,11 @@ def frost(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
     weight, icing = constants
     if backend.compiled(images):
         out = torch.empty_like(images)
-        weights = np.array(constants, np.float32)
-        _frost(images.numpy(), pixels.numpy(), first.numpy(), stride.numpy(), weights, out.numpy())
+        _frost(images.numpy(), pixels.numpy(), first.numpy(), stride.numpy(), weight, icing, out.numpy())
         return out
     rows = first[:, None] + torch.arange(height, device=images.device) * stride[:, None]
     ice = pixels[:, rows[..., None] + torch.arange(width, device=images.device)].transpose(0, 1)
-    return to_uint8(weight * images.float() + icing * ice.float())
+    return to_uint8(weight * images.double() + icing * ice.double(), nudge=0)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -106,7 +105,8 @@ def _frost(
     pixels: np.ndarray,
     first: np.ndarray,
     stride: np.ndarray,
-    weights: np.ndarray,
+    weight: float,
+    icing: float,
     out: np.ndarray,
 ) -> None:
     n, channels, height, width = images.shape
@@ -116,7 +116,7 @@ def _frost(
                 begin = first[i] + y * stride[i]
                 row, ice, target = images[i, c, y], pixels[c, begin : begin + width], out[i, c, y]
                 for x in range(width):
-                    target[x] = cut(weights[0] * np.float32(row[x]) + weights[1] * np.float32(ice[x]))
+                    target[x] = np.int32(min(weight * row[x] + icing * ice[x], 255.0))
 
 
 def fog(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -95,10 +94,19 @@ def import_target(target: str) -> Any:
         raise InputError(f"Cannot import {target!r}: module {module!r} has no attribute {attribute!r}.") from error
 
 
-@cache
+_plugins = {"waiting"}
+
+
 def _load_plugins() -> None:
+    """Let each installed plugin add its names, once; a plugin may read registries while it does."""
+    if not _plugins:
+        return
+    _plugins.clear()
     for plugin in entry_points(group="shiftbench.plugins"):
-        plugin.load()()
+        try:
+            plugin.load()()
+        except Exception as error:  # a stranger's code
+            raise InputError(f"The plugin {plugin.value!r} failed: {type(error).__name__}: {error}") from error
 
 
 _METHOD = "shiftbench.trainers"

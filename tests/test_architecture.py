@@ -76,11 +76,7 @@ def imports(module: str, source: str, package: bool = False) -> Iterator[tuple[s
                 parents = module.split(".")[: len(module.split(".")) - node.level + package]
                 base = ".".join([*parents, base]).rstrip(".")
             names = [f"{base}.{alias.name}" if base == "shiftbench" else base for alias in node.names]
-        elif (
-            isinstance(node, ast.Attribute)
-            and isinstance(node.value, ast.Name)
-            and node.value.id == "shiftbench"
-        ):
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "shiftbench":
             names = [f"shiftbench.{node.attr}"]
         for name in names:
             top, _, attribute = name.partition(".")

@@ -82,6 +82,17 @@ def test_the_wheel_says_what_it_is(wheel):
     assert metadata["Requires-Python"] == ">=3.10"
 
 
+@pytest.fixture
+def command(installed, tmp_path):
+    """The installed command, run in an empty folder."""
+
+    def answer(*arguments: str) -> str:
+        program = installed / "bin" / "shiftbench"
+        return run(program, *arguments, folder=tmp_path, PYTHONPATH=str(installed)).stdout
+
+    return answer
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -93,15 +104,23 @@ def test_the_wheel_says_what_it_is(wheel):
     ],
     ids=["help", "version", "list", "train", "evaluate"],
 )
-def test_the_command_answers_from_an_empty_folder(installed, tmp_path, arguments, expected):
-    command = [installed / "bin" / "shiftbench", *arguments]
-    result = run(*command, folder=tmp_path, PYTHONPATH=str(installed), PYTHONSAFEPATH="1")
-    assert expected in result.stdout
+def test_the_command_answers_and_leaves_nothing_behind(command, tmp_path, arguments, expected):
+    assert expected in command(*arguments)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_the_three_commands_one_after_the_other(command, tmp_path):
+    command("train", "trainer.epochs=1")
+    assert "concurl" in command("evaluate", "--shift", "fog", "--limit", "60")
+    [results] = (tmp_path / "results").iterdir()
+    command("report", str(results), "-o", "page")
+    assert (tmp_path / "page" / "report.html").stat().st_size > 10_000
+    assert ",fog," in (tmp_path / "page" / "cells.csv").read_text(encoding="utf-8")
+
+
 def test_the_command_runs_the_wheel_and_not_the_checkout(installed, tmp_path):
-    code = "import shiftbench.trainers; print(shiftbench.__path__, shiftbench.trainers.__file__)"
+    code = "import shiftbench.configs; print(shiftbench.__path__, shiftbench.configs.__file__)"
     result = run(sys.executable, "-c", code, folder=tmp_path, PYTHONPATH=str(installed))
     assert str(CHECKOUT) not in result.stdout
     assert str(installed) in result.stdout

@@ -44,9 +44,7 @@ def test_names_are_all_or_those_of_a_group(tools):
 
 
 def test_a_taken_name_is_refused_and_both_targets_are_named(tools):
-    with pytest.raises(
-        InputError, match=r"^The tool 'root' is already math:sqrt; math:cbrt needs another name\.$"
-    ):
+    with pytest.raises(InputError, match=r"^The tool 'root' is already math:sqrt; math:cbrt needs another name\.$"):
         tools.add("root", "math:cbrt", "cube root")
     assert tools.load("root") is math.sqrt
 
@@ -63,9 +61,7 @@ def test_registries_do_not_share_names(tools):
 
 
 def test_a_mistaken_name_gets_the_nearest_one():
-    with pytest.raises(
-        InputError, match=r"^Unknown method 'concrul'\. Did you mean 'concurl'\? Available: concurl"
-    ):
+    with pytest.raises(InputError, match=r"^Unknown method 'concrul'\. Did you mean 'concurl'\? Available: concurl"):
         METHODS.load("concrul")
 
 
@@ -103,21 +99,30 @@ def test_the_common_corruptions_are_fifteen_in_the_published_order():
     assert len(CORRUPTIONS.names("extra")) == 4
 
 
+def install_plugin(folder, code):
+    """A distribution with one plugin, importable when the folder is on the path."""
+    (folder / "guest.py").write_text(code)
+    distribution = folder / "guest-1.0.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: guest\nVersion: 1.0\n")
+    (distribution / "entry_points.txt").write_text("[shiftbench.plugins]\nguest = guest:register\n")
+
+
 def test_another_package_brings_names_along(run_python, tmp_path):
-    (tmp_path / "guest.py").write_text("""
+    install_plugin(
+        tmp_path,
+        """
 from shiftbench.registry import CORRUPTIONS, METRICS
 
 def register():
+    assert "fog" in CORRUPTIONS  # a plugin may look at what is there
     METRICS.add("guest_score", "guest:score", "what a guest counts")
     CORRUPTIONS.add("guest_noise", "guest:noise", "a guest's noise", "extra")
 
 def score(labels, partition):
     return 1.0
-""")
-    distribution = tmp_path / "guest-1.0.dist-info"
-    distribution.mkdir()
-    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: guest\nVersion: 1.0\n")
-    (distribution / "entry_points.txt").write_text("[shiftbench.plugins]\nguest = guest:register\n")
+""",
+    )
     result = run_python(
         """
 import json
@@ -129,3 +134,12 @@ print(json.dumps([score(None, None), METRICS.names()[-1], CORRUPTIONS.names("ext
     )
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout) == [1.0, "guest_score", "guest_noise"]
+
+
+def test_a_plugin_that_fails_is_named_in_one_line(run_python, tmp_path):
+    install_plugin(tmp_path, "def register():\n    raise RuntimeError('no')\n")
+    result = run_python(
+        "import sys; from shiftbench.cli import main; sys.exit(main(['list', 'methods']))", PYTHONPATH=str(tmp_path)
+    )
+    assert result.returncode == 2
+    assert result.stderr == "shiftbench: The plugin 'guest:register' failed: RuntimeError: no\n"

@@ -10,7 +10,7 @@ every published run has 0, 1, 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -151,9 +151,11 @@ class ConCURL(Method):
         InputError: weights or sizes that define no loss.
     """
 
+    transforms: torch.Tensor
+
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Any,
         *,
         samples: int,
         k: int,

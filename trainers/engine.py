@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from shiftbench.console import progress, say
 from shiftbench.data import load_dataset
-from shiftbench.encoders.backbones import build_backbone
+from shiftbench.encoders.backbones import Head, build_backbone
 from shiftbench.encoders.base import Preprocess, pick_device
 from shiftbench.encoders.files import DESCRIPTION, save_encoder
 from shiftbench.errors import InputError, unknown
@@ -44,17 +45,15 @@ def fit(config: Mapping[str, Any]) -> Path:
         InputError: the configuration cannot be trained, or the loss is no longer a number; the folder then
             keeps the state after the last whole epoch.
     """
-    for key in config:
-        if key not in KEYS:
-            raise unknown("option", key, KEYS)
-    run = Path(config["resume"]) if config["resume"] else None
+    run = Path(config["resume"]) if config.get("resume") else None
     if run is not None:
         config = run_folder.read_config(run)
         if (run / DESCRIPTION).is_file():
             say(f"{run} is already finished; nothing is left to train.")
             return run
-    cuda = pick_device(config["device"]).type == "cuda"
-    with torch.random.fork_rng(devices=None if cuda else []):
+    _check_keys(config)
+    device = pick_device(config["device"])
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         trainer = Trainer(config)
         if run is None:
             run = run_folder.create(config, trainer.name, trainer.data.name)
@@ -63,18 +62,37 @@ def fit(config: Mapping[str, Any]) -> Path:
             if trainer.history:
                 run_folder.write_metrics(run, trainer.history)  # a kill may have come between the two files
         if len(trainer.history) < trainer.options.epochs:
-            _train(trainer, run)
+            with _threads(trainer.options.threads):
+                _train(trainer, run)
     trainer.save_encoder(run)
     return run
 
 
+def _check_keys(config: Mapping[str, Any]) -> None:
+    for key in config:
+        if key not in KEYS:
+            raise unknown("option", key, KEYS)
+    for key in KEYS:
+        if key not in config:
+            raise InputError(f"The configuration lacks {key!r}; shiftbench.configs.compose('train') gives a whole one.")
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _train(trainer: Trainer, run: Path) -> None:
     name, total, done = trainer.name, trainer.options.epochs, len(trainer.history)
+    saved = done
     say(f"Training {name} on {trainer.data.name}, {len(trainer.images):,} images, epochs {done + 1}-{total}: {run}")
-    record = run_folder.surroundings(trainer.device) | {
-        "data": trainer.data.fingerprint,
-        "first_epoch": done + 1,
-    }
+    record = run_folder.surroundings(trainer.device)
+    record |= {"data": trainer.data.fingerprint, "first_epoch": done + 1}
     run_folder.record_start(run, record)
     curves = run_folder.Curves(run, done + 1)
     started = time.perf_counter()
@@ -83,16 +101,17 @@ def _train(trainer: Trainer, run: Path) -> None:
             while len(trainer.history) < total:
                 trainer.epoch(advance)
                 run_folder.save_checkpoint(run, trainer.state())
+                saved = len(trainer.history)
                 curves.add(trainer.history[-1])
     except KeyboardInterrupt:
-        say(f"Stopped; epoch {len(trainer.history)} is saved. Go on with: shiftbench train resume={run}")
+        say(f"Stopped with {saved} of {total} epochs saved. Go on with: shiftbench train resume={run}")
         raise
     finally:
         curves.close()
         seconds = time.perf_counter() - started
-        images = (len(trainer.history) - done) * len(trainer.images)
-        record |= {"last_epoch": len(trainer.history), "seconds": round(seconds, 1)}
-        run_folder.record_start(run, record | {"images_per_second": round(images / seconds, 1)})
+        rate = (saved - done) * len(trainer.images) / seconds
+        record |= {"last_epoch": saved, "seconds": round(seconds, 1), "images_per_second": round(rate, 1)}
+        run_folder.record_start(run, record)
 
 
 class Trainer:
@@ -119,7 +138,7 @@ class Trainer:
         self.images = self.data.train.images.to(self.device)
         self.k = self.options.k or len(self.data.classes)
         torch.manual_seed(self.seed)
-        self.method = self._build().to(self.device, memory_format=torch.channels_last).train()
+        self.method = self._build().to(self.device).to(memory_format=torch.channels_last)
         self.method.precision = PRECISIONS[self.options.precision]
         self.normalise = Preprocess(self.options.mean, self.options.std).to(self.device)
         self.optimizer = _optimizer(self.options, self.method)
@@ -137,8 +156,7 @@ class Trainer:
         return full + (rest > 1 and not self.options.drop_last)  # BatchNorm cannot do with one image
 
     def epoch(self, watch: Callable[[int, str], None]) -> None:
-        """Train one epoch and add its row to the history: epoch, lr, loss and each term, means over the
-        images.
+        """Train one epoch and add its row to the history: epoch, lr, loss and each term (means over the images).
 
         Args:
             watch: called now and then with the number of steps done since and a text about them.
@@ -203,7 +221,7 @@ class Trainer:
             name=self.name,
             backbone_name=self.options.backbone,
             backbone=self.method.backbone,
-            heads=dict(self.method.heads),
+            heads=cast(dict[str, Head], dict(self.method.heads)),
             mean=self.options.mean,
             std=self.options.std,
             size=self.images.shape[-1],

@@ -37,6 +37,7 @@ class Options:
         decay: that factor.
         warmup: epochs of linear warm-up.
         precision: what the backbone computes in.
+        threads: CPU threads of a step; None = as many as torch takes by itself.
         mean, std: input normalisation per channel on the 0..1 scale.
 
     Raises:
@@ -59,6 +60,7 @@ class Options:
     decay: float
     warmup: int
     precision: Literal["float32", "bfloat16"]
+    threads: int | None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -66,6 +68,7 @@ class Options:
         rules = {
             "epochs": (self.epochs >= 1, "at least 1"),
             "batch": (self.batch >= 2, "at least 2, since BatchNorm compares images"),
+            "threads": (self.threads is None or self.threads >= 1, "at least 1"),
             "k": (self.k is None or self.k >= 2, "at least 2"),
             "lr": (self.lr > 0, "above 0"),
             "momentum": (0 <= self.momentum < 1, "within 0..1"),

@@ -1,5 +1,4 @@
-"""The folder of one training run: what is in it, and how it is written so that a kill at any moment harms
-nothing.
+"""The folder of one training run, written so that a kill at any moment harms nothing.
 
 ``config.yaml``          the resolved configuration: all that is needed to run it again
 ``checkpoint.pt``        the state after the last whole epoch: tensors and plain values only
@@ -61,7 +60,9 @@ def read_config(run: Path) -> dict[str, Any]:
             f"Cannot resume {str(run)!r}: there is no {CONFIG} in it, so it is not a run folder."
         ) from error
     except yaml.YAMLError as error:
-        raise InputError(f"Cannot resume {str(run)!r}: its {CONFIG} is damaged ({error}).") from error
+        raise InputError(f"Cannot resume {str(run)!r}: its {CONFIG} is damaged.") from error
+    if not isinstance(config, dict):
+        raise InputError(f"Cannot resume {str(run)!r}: its {CONFIG} is damaged.")
     return config
 
 

@@ -53,25 +53,20 @@ class Head(nn.Sequential):
             if number:
                 self.extend([nn.BatchNorm1d(width)] * batch_norm + [nn.ReLU(inplace=True)])
             self.append(nn.Linear(width, following))
-        self._spec = {
-            "dims": [int(width) for width in dims],
-            "batch_norm": batch_norm,
-            "normalize": normalize,
-        }
+        self._dims, self._batch_norm, self._normalize = [int(width) for width in dims], batch_norm, normalize
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(N, dims[0]) -> (N, dims[-1])."""
         output = super().forward(features)
-        return nn.functional.normalize(output, dim=1) if self._spec["normalize"] else output
+        return nn.functional.normalize(output, dim=1) if self._normalize else output
 
     def spec(self) -> dict[str, Any]:
         """The arguments that build this head again: ``Head(**head.spec())``."""
-        return {**self._spec, "dims": list(self._spec["dims"])}
+        return {"dims": list(self._dims), "batch_norm": self._batch_norm, "normalize": self._normalize}
 
 
 class SmallCNN(nn.Module):
-    """Three convolutions and a linear layer: (N, 3, H, W) -> (N, 128). For small drawings on a plain ground
-    (ours).
+    """Three convolutions and a linear layer, for small drawings on a plain ground (ours): (N, 3, H, W) -> (N, 128).
 
     The image is averaged over 2x2 pixels, which costs enlarged 8x8 digits nothing, and standardised by its
     own mean and deviation: otherwise images are told apart by their amount of ink, the easiest answer to

@@ -188,10 +188,17 @@ def _imitate(image: np.ndarray, harshness: float, noise: np.random.Generator) ->
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Path:
-    """Three encoders, 15 corruptions x 5 severities, 10 seeds, examples; read it, do not write into it."""
+    """Three encoders, 4 corruptions x 5 severities, 10 seeds, examples; read it, do not write into it."""
     folder = tmp_path_factory.mktemp("results") / "digits-demo"
-    make(Recipe(), folder)
+    make(Recipe(corruptions=("gaussian_noise", "glass_blur", "frost", "contrast")), folder)
     return folder
+
+
+@pytest.fixture
+def full(tmp_path) -> Path:
+    """As the demo, with all 15 corruptions."""
+    make(Recipe(), tmp_path / "full")
+    return tmp_path / "full"
 
 
 @pytest.fixture(scope="session")
@@ -212,6 +219,12 @@ def build(tmp_path):
         return tmp_path / name
 
     return build
+
+
+@pytest.fixture
+def plain(build):
+    """The smallest results folder: one encoder, clean only."""
+    return build("plain", encoders=[("concurl", 0, 0.8)], corruptions=())
 
 
 @pytest.fixture

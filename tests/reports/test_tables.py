@@ -25,34 +25,33 @@ def printed(results, width=100):
     return capture.get()
 
 
-def test_every_number_is_in_the_summary(demo):
-    results = Results.load(demo)
-    rows = overview(views(results)[0])
-    assert len(rows) == 3 * 2 * 5
-    for row in rows:
-        line = results.summary.query(
-            "encoder == @row.entrant.encoder and protocol == @row.protocol and metric == @row.metric "
-            "and shift == 'corruption'"
-        ).iloc[0]
+@pytest.fixture(scope="module")
+def demo_rows(demo):
+    return overview(only_view(demo))
+
+
+def test_every_number_is_in_the_summary(demo, demo_rows):
+    summary = Results.load(demo).summary.query("shift == 'corruption'")
+    summary = summary.set_index(["encoder", "protocol", "metric"])
+    assert len(demo_rows) == len(summary) == 3 * 2 * 5
+    for row in demo_rows:
+        line = summary.loc[row.entrant.encoder, row.protocol, row.metric]
         for key in ("clean", "shifted", "worst", "drop", "calibrated_drop", "mce", "relative_mce"):
-            column = column_of(key, "pixels")
-            low, high = column_of(f"{key}_low", "pixels"), column_of(f"{key}_high", "pixels")
+            columns = [column_of(part, "pixels") for part in (key, f"{key}_low", f"{key}_high")]
             number = row.number(key)
-            assert (number.value, number.low, number.high) == (line[column], line[low], line[high])
+            assert [number.value, number.low, number.high] == [line[column] for column in columns]
         assert "effective_robustness" not in row.numbers  # needs five encoders
         assert row.worst_case == line["worst_case"].replace("_", " ").replace("-", " ")
 
 
-def test_agreement_numbers_are_in_the_stability_table(demo):
-    results = Results.load(demo)
-    for row in overview(views(results)[0]):
-        mine = results.stability.query(
-            "encoder == @row.entrant.encoder and protocol == @row.protocol and metric == 'ari'"
-        )
-        clean = mine.query("axis == 'initialization' and shift == 'clean'").iloc[0]
+def test_agreement_numbers_are_in_the_stability_table(demo, demo_rows):
+    stability = Results.load(demo).stability.query("metric == 'ari'").set_index(["encoder", "protocol"]).sort_index()
+    for row in demo_rows:
+        mine = stability.loc[row.entrant.encoder, row.protocol]
+        clean = mine[(mine["axis"] == "initialization") & (mine["shift"] == "clean")].iloc[0]
         number = row.number("stability")
         assert (number.value, number.low, number.high) == (clean["mean"], clean["ci_low"], clean["ci_high"])
-        shifted = mine.query("axis == 'shift' and shift == 'corruption'")["mean"]
+        shifted = mine[(mine["axis"] == "shift") & (mine["shift"] == "corruption")]["mean"]
         assert row.number("agreement").value == pytest.approx(shifted.mean(), abs=1e-12)
 
 
@@ -75,12 +74,11 @@ def test_several_training_seeds_are_one_row(build):
     assert math.isnan(number.low)  # two intervals have no mean interval
 
 
-def test_the_best_leads_only_where_its_interval_overlaps_no_other(demo):
-    rows = overview(only_view(demo))
-    for row in rows:
+def test_the_best_leads_only_where_its_interval_overlaps_no_other(demo_rows):
+    for row in demo_rows:
         rivals = [
             other
-            for other in rows
+            for other in demo_rows
             if (other.protocol, other.metric) == (row.protocol, row.metric) and other.entrant != row.entrant
         ]
         for key in QUANTITIES:
@@ -106,7 +104,7 @@ def test_one_run_leads_nothing(build):
     assert not any(row.leads for row in overview(only_view(build(seeds=1))))
 
 
-def test_terminal_table_fits_and_says_all(demo):
+def test_terminal_table_fits_and_says_all(demo, demo_rows):
     results = Results.load(demo)
     lines = printed(results).splitlines()
     assert max(map(len, lines)) <= 100
@@ -114,7 +112,7 @@ def test_terminal_table_fits_and_says_all(demo):
     assert "…" not in text
     for section in ("ACC · frozen", "ACC · refit", "ARI · frozen", "ARI · refit"):
         assert section in text
-    row = next(row for row in overview(views(results)[0]) if row.metric == "acc")
+    row = next(row for row in demo_rows if row.metric == "acc")
     first = next(line for line in lines if line.startswith("concurl"))
     clean, shifted = row.number("clean"), row.number("shifted")
     assert f"{100 * clean.value:.1f}±{50 * (clean.high - clean.low):.1f}" in first

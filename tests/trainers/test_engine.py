@@ -269,7 +269,7 @@ def test_ctrl_c_keeps_the_last_epoch_and_says_how_to_go_on(tiny, monkeypatch, ca
     with pytest.raises(KeyboardInterrupt):
         fit(config)
     [run] = Path(config["runs"]).iterdir()
-    assert f"epoch 2 is saved. Go on with: shiftbench train resume={run}" in capsys.readouterr().err
+    assert f"Stopped with 2 of 3 epochs saved. Go on with: shiftbench train resume={run}" in capsys.readouterr().err
     assert len(run_folder.read_checkpoint(run)["history"]) == len(rows(run)) == 2
 
 
@@ -363,6 +363,7 @@ def test_a_full_disk_is_an_os_error_and_the_checkpoint_stays(tiny, monkeypatch):
         (["seed=-1"], r"seed=-1 must be a whole number"),
         (["seed=abc"], r"seed='abc' must be a whole number"),
         (["device=tpu"], r"device"),
+        (["~runs"], r"The configuration lacks 'runs'"),
         (["resume=nowhere"], r"Cannot resume 'nowhere': there is no config.yaml"),
     ],
 )
@@ -402,6 +403,14 @@ def test_a_damaged_checkpoint_is_one_clear_line(tiny, monkeypatch, content):
     (run / "checkpoint.pt").write_bytes(whole[: len(whole) // 2] if content is None else content)
     with pytest.raises(InputError, match="damaged"):
         fit({**config, "resume": str(run)})
+
+
+@pytest.mark.parametrize("content", ["", "a: [", "- 1", "seed: 0"])
+def test_a_damaged_configuration_is_one_clear_line(tmp_path, tiny, content):
+    (tmp_path / "config.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"damaged|lacks") as caught:
+        fit({**tiny(), "resume": str(tmp_path)})
+    assert "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_holds_tensors_and_plain_values_only(tiny):
@@ -462,6 +471,13 @@ def test_only_the_backbone_computes_in_low_precision(tiny, precision):
     assert set(dtypes) == {getattr(torch, precision)}
     assert trainer.method.encode(torch.randn(2, 3, 16, 16)).dtype == torch.float32
     assert all(parameter.dtype == torch.float32 for parameter in trainer.method.parameters())
+
+
+def test_the_threads_asked_for_are_used_and_given_back(tiny, monkeypatch):
+    before, seen, step = torch.get_num_threads(), set(), Trainer._step
+    monkeypatch.setattr(Trainer, "_step", lambda *given: seen.add(torch.get_num_threads()) or step(*given))
+    fit(tiny("trainer.epochs=1", "trainer.threads=3"))
+    assert (seen, torch.get_num_threads()) == ({3}, before)
 
 
 def test_a_method_of_the_users_own_trains_by_its_path(tiny, tmp_path, monkeypatch):

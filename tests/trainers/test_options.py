@@ -52,6 +52,7 @@ def test_warmup_rises_in_equal_steps_and_constant_stays():
         ({"epochs": 0}, "trainer.epochs=0 must be at least 1."),
         ({"batch": 1}, "trainer.batch=1 must be at least 2"),
         ({"k": 1}, "trainer.k=1 must be at least 2."),
+        ({"threads": 0}, "trainer.threads=0 must be at least 1."),
         ({"lr": 0}, "trainer.lr=0.0 must be above 0."),
         ({"momentum": 1.0}, "trainer.momentum=1.0 must be within 0..1."),
         ({"weight_decay": -1.0}, "trainer.weight_decay=-1.0 must be at least 0."),

@@ -1,0 +1,96 @@
+"""What the page says in words follows from the numbers and goes no further."""
+
+import re
+
+import pytest
+
+from shiftbench.reports.tables import overview
+from shiftbench.reports.verdict import caveats, verdict
+from shiftbench.reports.view import views
+from shiftbench.results import Results
+
+FLOOR = ("pixels", None, 0.7)
+
+
+def said(folder):
+    (view,) = views(Results.load(folder))
+    rows = overview(view)
+    return verdict(view, rows), rows, view
+
+
+def interval_in(sentence):
+    found = re.findall(r"(−?[\d.]+) points \((−?[\d.]+) to (−?[\d.]+)\)", sentence)
+    assert len(found) == 1
+    return [float(number.replace("−", "-")) / 100 for number in found[0]]
+
+
+def test_a_clear_lead_is_told_with_its_size(build):
+    sentences, rows, _ = said(build(encoders=[("mine", 0, 0.9), FLOOR]))
+    assert sentences[0].startswith("mine reaches ")
+    assert sentences[1].startswith("It is ahead of the best other encoder under shift, pixels at ")
+    gap, low, high = interval_in(sentences[1])
+    assert gap == pytest.approx(rows[0].number("shifted").value - rows[1].number("shifted").value, abs=5.1e-4)
+    assert 0 < low <= gap <= high
+
+
+def test_what_may_be_luck_is_no_lead(build):
+    sentences, _, _ = said(build(encoders=[("mine", 0, 0.8), ("your", 0, 0.8)]))
+    assert "no difference can be told" in sentences[1]
+    _, low, high = interval_in(sentences[1])
+    assert low <= 0 <= high
+
+
+def test_a_trained_encoder_below_the_floor_is_said_to_be(build):
+    sentences, _, _ = said(build(encoders=[("mine", 0, 0.5), FLOOR]))
+    assert sentences[0].startswith("mine reaches ")
+    assert sentences[1].startswith("It stays behind the best other encoder under shift, pixels at ")
+    gap, low, high = interval_in(sentences[1])
+    assert 0 < low <= gap <= high
+
+
+def test_floors_alone_are_compared_with_one_another(build):
+    sentences, _, _ = said(build(encoders=[FLOOR, ("random:small_cnn", None, 0.5)]))
+    assert sentences[0].startswith("pixels reaches ")
+
+
+def test_the_best_of_many_is_the_subject(build):
+    sentences, _, _ = said(build(encoders=[("good", 0, 0.8), ("better", 0, 0.9), FLOOR]))
+    assert sentences[0].startswith("better reaches ")
+    assert "good at " in sentences[1]
+
+
+def test_refitting_that_helps_and_what_it_brings(build):
+    sentences, rows, _ = said(build(protocols=("frozen", "refit"), encoders=[("mine", 0, 0.9), FLOOR]))
+    sentence = next(part for part in sentences[2].split("; ") if "fitting the clusters anew" in part)
+    assert "recovers" in sentence
+    means = {row.protocol: row.number("shifted").value for row in rows if row.entrant.encoder == "mine"}
+    gain, low, high = interval_in(sentence)
+    assert gain == pytest.approx(means["refit"] - means["frozen"], abs=5.1e-4)
+    assert 0 < low <= gain <= high
+
+
+def test_an_unharmful_shift_is_no_drop(build):
+    sentences, _, _ = said(build(harshness=-0.1))
+    assert "a gain of " in sentences[0]
+    assert "beyond chance" not in sentences[0]
+
+
+def test_the_hardest_condition_is_named(build):
+    sentences, rows, _ = said(build())
+    assert f"the hardest condition is {rows[0].worst_case} with " in sentences[2].lower()
+
+
+def test_one_training_is_said_to_be_one(build):
+    _, _, view = said(build())
+    (caveat,) = caveats(view)
+    assert "3 clusterings of one training per encoder" in caveat
+
+
+def test_several_trainings_need_no_caveat(build):
+    _, _, view = said(build(encoders=[("mine", 0, 0.9), ("mine", 1, 0.8), FLOOR]))
+    assert caveats(view) == []
+
+
+def test_failures_are_counted(build):
+    _, _, view = said(build(failed=[("pixels", "fog-1")]))
+    assert caveats(view)[1].startswith("3 of 99 cells were not measured.")
