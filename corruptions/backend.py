@@ -31,6 +31,6 @@ def to_uint8(x: Tensor, nudge: float = NUDGE) -> Tensor:
 
 
 @numba.njit(nogil=True, cache=True)
-def cut(x: np.float32, nudge: float = NUDGE) -> int:
+def cut(x: np.float32, nudge: float = NUDGE) -> np.int32:
     """:func:`to_uint8` of one float32 value."""
     return np.int32(min(max(x + np.float32(nudge), np.float32(0)), np.float32(255)))

@@ -19,7 +19,7 @@ from shiftbench.corruptions.severity import Row, Table
 _BITS = 22  # of fraction in whole-number weights: 255 * 2**22 fits into 31 bits
 
 
-def gaussian_blur(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def gaussian_blur(images: Tensor, constants: Row, *_: object) -> Tensor:
     """Gaussian low-pass, edges repeated; constants: (standard deviation in pixels)."""
     return _gaussian(images, constants[0])
 
@@ -29,11 +29,11 @@ def _gaussian(images: Tensor, sigma: float) -> Tensor:
     return separable(images, gaussian(height, sigma), gaussian(width, sigma))
 
 
-def defocus_blur(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def defocus_blur(images: Tensor, constants: Row, *_: object) -> Tensor:
     """Convolve with an anti-aliased disk, borders reflected; constants: (radius, blur of the disk's rim), in pixels."""
     weights = disk_weights(*constants)
     reach = len(weights) - 1
-    n, channels, height, width = images.shape
+    height, width = images.shape[2:]
     rows, columns = (reflect(np.arange(-reach, size + reach + 1), size) for size in (height, width))
     if backend.compiled(images):
         out = torch.empty_like(images)
@@ -122,7 +122,7 @@ def _defocus(planes: np.ndarray, steps: np.ndarray, rows: np.ndarray, columns: n
                 out[p, y, x] = min(line[x] >> 22, 255)
 
 
-def glass_blur(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def glass_blur(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tensor:
     """Blur, let pixels take a random neighbour's place, blur again.
 
     The published loop means to swap two pixels but copies one over the other (both sides of the assignment are views);
@@ -220,13 +220,13 @@ def motion(x: Tensor, radius: float, sigma: float, angle: Tensor, table: Table) 
         out = torch.empty_like(x)
         _motion(x.numpy(), down, right, weights, nudge, out.numpy())
         return out
+    moves, scale = torch.from_numpy(np.stack([down, right])).to(x.device), torch.from_numpy(weights).to(x.device)
+    rows, columns = torch.arange(height, device=x.device)[:, None], torch.arange(width, device=x.device)
     flat, total = x.flatten(2).float(), torch.zeros_like(x, dtype=torch.float32)
-    for i in range(len(taps)):
-        rows = (np.arange(height) + down[:, i, None]).clip(0, height - 1)
-        columns = (np.arange(width) + right[:, i, None]).clip(0, width - 1)
-        source = torch.from_numpy(rows[:, :, None] * width + columns[:, None]).to(x.device).flatten(1)
-        tap = flat.gather(2, source[:, None].expand(-1, x.shape[1], -1)).view(x.shape)
-        total += tap * torch.from_numpy(weights[:, i, None, None, None]).to(x.device)
+    for (below, beside), weight in zip(moves[..., None, None].unbind(2), scale.unbind(1), strict=True):
+        source = (rows + below).clamp(0, height - 1) * width + (columns + beside).clamp(0, width - 1)
+        tap = flat.gather(2, source.flatten(1)[:, None].expand(-1, x.shape[1], -1)).view(x.shape)
+        total += tap * weight[:, None, None, None]
     return to_uint8(total, nudge) if x.dtype == torch.uint8 else total
 
 
@@ -259,7 +259,12 @@ def _motion(
             total[:] = 0
             t = 0
             while t + 4 <= taps:
-                first, second, third, fourth = flat[start[t] :], flat[start[t + 1] :], flat[start[t + 2] :], flat[start[t + 3] :]
+                first, second, third, fourth = (
+                    flat[start[t] :],
+                    flat[start[t + 1] :],
+                    flat[start[t + 2] :],
+                    flat[start[t + 3] :],
+                )
                 s0, s1, s2, s3 = scale[t], scale[t + 1], scale[t + 2], scale[t + 3]
                 for j in range(size):
                     value = (total[j] + s0 * first[j]) + s1 * second[j]
@@ -276,7 +281,7 @@ def _motion(
                     target[u] = cut(line[u], nudge) if cutting else line[u]
 
 
-def zoom_blur(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def zoom_blur(images: Tensor, constants: Row, table: Table, *_: object) -> Tensor:
     """Mean of the image and its zooms into the centre; constants: (end of the zoom factors, exclusive; their step)."""
     height, width = images.shape[2:]
     begin, source, weights = _zoom_weights(height, width, *constants, "centre" if table.published else "corner")
@@ -295,7 +300,7 @@ def zoom_blur(images: Tensor, constants: Row, table: Table, draws: Draws) -> Ten
     return (total >> _BITS).to(torch.uint8).view(images.shape)
 
 
-@lru_cache(maxsize=10)
+@lru_cache(maxsize=5)
 def _zoom_weights(height: int, width: int, end: float, step: float, keep: str) -> tuple[np.ndarray, ...]:
     """The whole of zoom blur as one sparse matrix (pixels x pixels) with whole-number weights that sum to 2**22.
 

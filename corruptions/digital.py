@@ -20,7 +20,7 @@ from shiftbench.corruptions.warp import elastic, inverse_affine
 from shiftbench.errors import InputError
 
 
-def contrast(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def contrast(images: Tensor, constants: Row, *_: object) -> Tensor:
     """Pull every value towards the mean of its channel; constants: (what remains of the difference)."""
     if backend.compiled(images):
         out = torch.empty_like(images)
@@ -66,17 +66,17 @@ def elastic_transform(images: Tensor, constants: Row, table: Table, draws: Draws
     return elastic(images, affine, field)
 
 
-def pixelate(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def pixelate(images: Tensor, constants: Row, *_: object) -> Tensor:
     """Shrink by box averages, enlarge by repetition, as Pillow does; constants: (scale)."""
     height, width = images.shape[2:]
     rows, columns = (_box_weights(n, int(n * constants[0])) for n in (height, width))
-    up, left = (((np.arange(n) + 0.5) * int(n * constants[0]) / n).astype(int) for n in (height, width))
+    up, left = (((np.arange(n) + 0.5) * int(n * constants[0]) / n).astype(np.uint32) for n in (height, width))
     if backend.compiled(images):
         out = torch.empty_like(images)
         _pixelate(images.flatten(0, 1).numpy(), *rows, *columns, up, left, out.flatten(0, 1).numpy())
         return out
     small = _averaged(_averaged(images.int(), *columns).mT, *rows).mT.to(torch.uint8)
-    return small[:, :, torch.from_numpy(up)][..., torch.from_numpy(left)]
+    return small[:, :, torch.from_numpy(up.astype(int))][..., torch.from_numpy(left.astype(int))]
 
 
 @cache
@@ -84,7 +84,7 @@ def _box_weights(n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Pillow's box filter from n to size samples.
 
     Returns:
-        The first sample of each average, int64 (size,), and the weights of it and the following, whole numbers to be
+        The first sample of each average, uint32 (size,), and the weights of it and the following, whole numbers to be
         divided by 2**22, int32 (size, k).
     """
     scale = n / size
@@ -96,11 +96,11 @@ def _box_weights(n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     sample = first[:, None] + np.arange(width)
     distance = (sample + 0.5 - centre[:, None]) / scale
     inside = (distance > -0.5) & (distance <= 0.5) & (sample < last[:, None])
-    return first, np.floor(inside / inside.sum(1, keepdims=True) * 2**22 + 0.5).astype(np.int32)
+    return first.astype(np.uint32), np.floor(inside / inside.sum(1, keepdims=True) * 2**22 + 0.5).astype(np.int32)
 
 
 def _averaged(x: Tensor, first: np.ndarray, weights: np.ndarray) -> Tensor:
-    start = torch.from_numpy(first).to(x.device)
+    start = torch.from_numpy(first.astype(int)).to(x.device)
     total = torch.full((*x.shape[:-1], len(first)), 2**21, dtype=torch.int32, device=x.device)
     for k in range(weights.shape[1]):
         total += x[..., start + k] * torch.from_numpy(weights[:, k]).to(x.device)
@@ -120,36 +120,35 @@ def _pixelate(
 ) -> None:
     count, height, width = planes.shape
     w = len(column_first)
-    narrow, line = np.empty((height, w), np.int32), np.empty(w, np.int32)
+    narrow, total, line = np.empty((height, w), np.int32), np.empty(w, np.int32), np.empty(w, np.uint8)
     for p in range(count):
         for y in range(height):
             row, target = planes[p, y], narrow[y]
             for x in range(w):
-                total = np.int32(1 << 21)
-                for k in range(column_weights.shape[1]):
-                    total += column_weights[x, k] * np.int32(row[column_first[x] + k])
-                target[x] = min(total >> 22, 255)
+                value = np.int32(1 << 21)
+                for k in range(np.uint32(column_weights.shape[1])):
+                    value += column_weights[x, k] * np.int32(row[column_first[x] + k])
+                target[x] = min(value >> 22, 255)
         for y in range(height):
-            source = up[y]
-            if y > 0 and source == up[y - 1]:
-                for x in range(width):
-                    out[p, y, x] = out[p, y - 1, x]
-                continue
-            line[:] = 1 << 21
-            for k in range(row_weights.shape[1]):
-                row, weight = narrow[row_first[source] + k], row_weights[source, k]
+            source, target = up[y], out[p, y]
+            if y == 0 or source != up[y - 1]:
+                total[:] = 1 << 21
+                for k in range(row_weights.shape[1]):
+                    row, weight = narrow[row_first[source] + k], row_weights[source, k]
+                    for x in range(w):
+                        total[x] += weight * row[x]
                 for x in range(w):
-                    line[x] += weight * row[x]
+                    line[x] = min(total[x] >> 22, 255)
             for x in range(width):
-                out[p, y, x] = min(line[left[x]] >> 22, 255)
+                target[x] = line[left[x]]
 
 
-def jpeg_compression(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def jpeg_compression(images: Tensor, constants: Row, *_: object) -> Tensor:
     """Baseline JPEG with 4:2:0 chroma, there and back; constants: (quality)."""
     return jpeg(images, int(constants[0]))
 
 
-def saturate(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def saturate(images: Tensor, constants: Row, *_: object) -> Tensor:
     """Scale and shift the saturation of HSV (an extra corruption); constants: (factor, what is added).
 
     Raises:

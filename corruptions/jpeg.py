@@ -159,14 +159,15 @@ def _subsampled(plane: Tensor, table: Tensor) -> Tensor:
 _forward, _inverse = numba.njit(forward_dct), numba.njit(inverse_dct)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _code(plane: np.ndarray, steps: np.ndarray) -> None:
     """Quantise a plane, int32 (multiple of 8, multiple of 8), in place; steps is the table, repeated along its width.
 
     Eight rows at a time, so that the inner loops run along a whole row of blocks.
     """
     turned = np.empty((8, plane.shape[1]), np.int32)
-    for strip in plane.reshape(-1, 8, plane.shape[1]):
+    for top in range(0, plane.shape[0], 8):
+        strip = plane[top : top + 8]
         for x in range(strip.shape[1]):
             for r in range(8):
                 strip[r, x] -= 128
@@ -177,9 +178,9 @@ def _code(plane: np.ndarray, steps: np.ndarray) -> None:
         for v in range(8):
             line = strip[v]
             for x in range(strip.shape[1]):
-                step = np.float32(8 * steps[v, x])
-                level = np.int32((np.float32(abs(line[x])) + np.float32(4 * steps[v, x]) + np.float32(0.5)) / step)
-                line[x] = (-level if line[x] < 0 else level) * steps[v, x]
+                value, step = np.float32(line[x]), np.float32(steps[v, x])
+                level = np.floor((abs(value) + np.float32(4) * step + np.float32(0.5)) / (np.float32(8) * step))
+                line[x] = np.int32(level * step if value >= np.float32(0) else -level * step)
         _transform_inverse(strip, 11)
         _turn(strip, turned)
         _transform_inverse(turned, 18)
@@ -274,22 +275,27 @@ def _to_rgb(y: np.ndarray, cb: np.ndarray, cr: np.ndarray, out: np.ndarray) -> N
 @numba.njit(nogil=True, cache=True)
 def _extend(plane: np.ndarray, height: int, width: int) -> None:
     """Repeat the last of the leading rows and columns through the rest of the plane."""
-    for v in range(plane.shape[0]):
-        source = plane[min(v, height - 1)]
+    for v in range(height):
+        for u in range(width, plane.shape[1]):
+            plane[v, u] = plane[v, width - 1]
+    for v in range(height, plane.shape[0]):
         for u in range(plane.shape[1]):
-            plane[v, u] = source[min(u, width - 1)]
+            plane[v, u] = plane[height - 1, u]
 
 
 @numba.njit(nogil=True, cache=True)
 def _halve(plane: np.ndarray, height: int, width: int, out: np.ndarray) -> None:
     """Average over 2 x 2 pixels of the leading (height, width), rounded down and up in turns; edges repeated."""
     _extend(plane, height, width)
-    h = plane.shape[0] // 2
-    for v in range(out.shape[0]):
-        above, below, line = plane[2 * min(v, h - 1)], plane[2 * min(v, h - 1) + 1], out[v]
-        for u in range(out.shape[1]):
-            a, b = min(2 * u, plane.shape[1] - 1), min(2 * u + 1, plane.shape[1] - 1)
-            line[u] = (above[a] + above[b] + below[a] + below[b] + 1 + u % 2) >> 2
+    h, w = plane.shape[0] // 2, plane.shape[1] // 2
+    for v in range(h):
+        above, below, line = plane[2 * v], plane[2 * v + 1], out[v]
+        for u in range(w):
+            line[u] = (above[2 * u] + above[2 * u + 1] + below[2 * u] + below[2 * u + 1] + 1 + u % 2) >> 2
+        edge = above[2 * w - 1] + below[2 * w - 1]
+        for u in range(w, out.shape[1]):
+            line[u] = (2 * edge + 1 + u % 2) >> 2
+    _extend(out, h, out.shape[1])
 
 
 @numba.njit(nogil=True, cache=True)

@@ -21,22 +21,22 @@ from shiftbench.corruptions.severity import Row, Table
 _LEVELS = np.arange(256)
 
 
-def gaussian_noise(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def gaussian_noise(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tensor:
     """Add normal noise; constants: (standard deviation, in units of the full range)."""
     return _sample(images, draws, "normal", constants[0], 0.0)
 
 
-def shot_noise(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def shot_noise(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tensor:
     """Replace each value by a Poisson count; constants: (photons at full brightness)."""
     return _sample(images, draws, "poisson", constants[0], 0.0)
 
 
-def impulse_noise(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def impulse_noise(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tensor:
     """Set values to 0 or 255, as often the one as the other; constants: (share of the values)."""
     return _sample(images, draws, "impulse", constants[0], 0.0)
 
 
-def speckle_noise(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def speckle_noise(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tensor:
     """Add normal noise that grows with the value; constants: (standard deviation relative to the value)."""
     return _sample(images, draws, "normal", 0.0, constants[0])
 
@@ -115,9 +115,7 @@ def _sample(images: Tensor, draws: Draws, kind: str, constant: float, relative: 
 
 
 @numba.njit(nogil=True, cache=True)
-def _sample_kernel(
-    images: np.ndarray, table: np.ndarray, k0: int, k1: int, index: np.ndarray, out: np.ndarray
-) -> None:
+def _sample_kernel(images: np.ndarray, table: np.ndarray, k0: int, k1: int, index: np.ndarray, out: np.ndarray) -> None:
     count = images.shape[1]
     words = np.empty((count + 3) // 4 * 4, np.uint32)
     for i in range(images.shape[0]):

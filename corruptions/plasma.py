@@ -45,7 +45,7 @@ def plasma(noise: Tensor, size: int, decay: float) -> Tensor:
     return heights / heights.amax((1, 2), keepdim=True)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _grow(noise: np.ndarray, reach: np.ndarray, heights: np.ndarray) -> None:
     n, size, _ = heights.shape
     four = np.float32(4)

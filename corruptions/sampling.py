@@ -67,10 +67,10 @@ class Draws:
 
     def uniform(self, shape: Shape, low: float, high: float, field: int) -> Tensor:
         """Uniform on [low, high), float32 (N, *shape): 2**24 equidistant values."""
-        step, low = np.float32((high - low) / 2**24), np.float32(low)
+        step = (high - low) / 2**24
         if backend.compiled(self.index):
-            return self._compiled(_uniform, shape, field, np.float32, low, step)
-        return (self.words(shape, field) >> 8).float() * step.item() + low.item()
+            return self._compiled(_uniform, shape, field, np.float32, np.float32(low), np.float32(step))
+        return (self.words(shape, field) >> 8).float() * step + low
 
     def normal(self, shape: Shape, mean: float, std: float, field: int) -> Tensor:
         """Normal, float32 (N, *shape): one of 65,536 equally likely values, the largest 4.4 ``std`` from the mean."""
@@ -86,7 +86,7 @@ class Draws:
         return ((self.words(shape, field) * stop) >> 32).to(torch.uint8)
 
     def _compiled(self, kernel: Any, shape: Shape, field: int, dtype: type, *options: Any) -> Tensor:
-        out = np.empty((len(self.index), prod(shape)), dtype)
+        out: np.ndarray = np.empty((len(self.index), prod(shape)), dtype)
         kernel(*self.key, self.index.numpy(), field, *options, out)
         return torch.from_numpy(out).view(len(self.index), *shape)
 

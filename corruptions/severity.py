@@ -206,7 +206,15 @@ CONSTANTS: dict[str, dict[str, Rows]] = {
 
 
 def constants(name: str, severity: int, table: str) -> Row:
-    """The row of constants of one corruption, severity (1..5) and table."""
+    """The row of constants of one corruption, severity (1..5) and table.
+
+    Raises:
+        InputError: nobody gave constants for the corruption.
+    """
+    if name not in CONSTANTS:
+        raise InputError(
+            f"{name!r} has no severity constants; add its rows to shiftbench.corruptions.severity.CONSTANTS."
+        )
     rows = CONSTANTS[name]
     return rows.get(table, rows["imagenet"])[severity - 1]
 

@@ -37,7 +37,7 @@ def elastic(images: Tensor, affine: Tensor | None, field: Tensor | None) -> Tens
     Returns:
         uint8 (N, C, H, W), truncated.
     """
-    n, _, height, width = images.shape
+    height, width = images.shape[2:]
     if backend.compiled(images):
         out = torch.empty_like(images)
         maps = np.empty((0, 2, 3), np.float32) if affine is None else affine.contiguous().numpy()
@@ -56,7 +56,7 @@ def elastic(images: Tensor, affine: Tensor | None, field: Tensor | None) -> Tens
 
 
 def _resampled(x: Tensor, across: Tensor, down: Tensor, whole: int) -> Tensor:
-    n, channels, height, width = x.shape
+    channels, height, width = x.shape[1:]
     left, top = across.floor(), down.floor()
     share_x, share_y = (across - left)[:, None], (down - top)[:, None]
 
@@ -134,7 +134,7 @@ def _resample(x: np.ndarray, across: np.ndarray, down: np.ndarray, whole: int, o
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _inside_one(index: np.float32, n: int, whole: int) -> int:
+def _inside_one(index: np.float32, n: int, whole: int) -> np.int32:
     """:func:`_inside` of a whole float32 number, without branches."""
     period = np.float32(2 * (n - whole))
     index = index - period * np.floor(index / period)

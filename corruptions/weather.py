@@ -119,7 +119,7 @@ def _frost(
                     target[x] = np.int32(min(weight * row[x] + icing * ice[x], 255.0))
 
 
-def fog(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def fog(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tensor:
     """Add a plasma fractal and scale back to the image's maximum; constants: (thickness, decay of the detail).
 
     The fractal covers the next power of two of the longer side and is cropped to the image.
@@ -152,13 +152,13 @@ def _fog(images: np.ndarray, haze: np.ndarray, thickness: np.float32, out: np.nd
                     target[x] = cut((np.float32(row[x]) + thickness * mist[x]) * scale)
 
 
-def brightness(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def brightness(images: Tensor, constants: Row, *_: object) -> Tensor:
     """Raise the value of HSV; constants: (what is added, in units of the full range)."""
     colour = images.expand(-1, 3, -1, -1).contiguous()
     return shift_hsv(colour, value=constants[0])[:, : images.shape[1]]
 
 
-def spatter(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def spatter(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tensor:
     """Drops of water, or spots of mud, on the lens (an extra corruption).
 
     The published code divides by zero where no drop forms and writes what the NaN becomes; we leave that image as it is.

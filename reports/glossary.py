@@ -72,9 +72,9 @@ _ALL = (
         "Relative mCE",
         "rel.\nmCE",
         False,
-        "As mCE, with the increase of the error over the clean split in place of the error: what the "
-        "corruptions add, relative to what they add for the baseline. An encoder that starts low has little to "
-        "lose and can look good here; read it beside the clean score.",
+        "As mCE, with the increase of the error over the clean split in place of the error: what the corruptions "
+        "add, relative to what they add for the baseline. Whoever starts low has little to lose and can look good "
+        "here. Where a corruption hardly harms the baseline it is unsteady, where one does no harm it is empty.",
     ),
     Quantity(
         "stability",

@@ -165,15 +165,14 @@ def _row(view: View, entrant: Entrant, shift: str, protocol: str, metric: str) -
         value, low, high = (line.get(column_of(part, baseline), math.nan) for part in _parts(key))
         if pd.notna(value):
             numbers[key] = Number(float(value), float(low), float(high))
-    worst = line["worst_case"] if isinstance(line["worst_case"], str) else ""
-    name, _, severity = worst.rpartition("-")
+    name, _, severity = line["worst_case"].rpartition("-")
     return Row(
         entrant,
         shift,
         protocol,
         metric,
         numbers,
-        worst_case=condition_name(name, int(severity)) if severity.isdigit() else worst,
+        worst_case=condition_name(name, int(severity)) if severity.isdigit() else line["worst_case"],
         chance=float(line["chance"]),
         n_runs=int(line["n_runs"]),
         n_ok=int(line["n_ok"]),

@@ -151,6 +151,8 @@ def _summarize_comparable(cells: pd.DataFrame, baseline: str) -> list[dict[str, 
         yardstick = None if shift == "clean" or reference is None else _Yardstick(reference, conditions)
         rows = []
         for key, (runs, of_encoder) in measured.items():
+            if shift not in set(of_encoder["shift"]):
+                continue
             row = dict(zip(entrant, key, strict=True)) | {"shift": shift} | _counts(runs, of_encoder, shift)
             if shift != "clean":
                 row |= _losses(runs, shift)
@@ -166,6 +168,7 @@ def _summarize_comparable(cells: pd.DataFrame, baseline: str) -> list[dict[str, 
 def _counts(runs: Runs, cells: pd.DataFrame, shift: str) -> dict[str, Any]:
     of_shift = cells[cells["shift"] == shift]
     counts = {"n_runs": len(runs), "n_ok": len(ok(of_shift)), "n_cells": len(of_shift)}
+    counts |= {"worst_case": "", "effective_robustness_reason": ""}
     return counts | {"chance": float(runs.means([CHANCE])[0, 0])} | _bounded("clean", runs.clean)
 
 

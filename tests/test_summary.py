@@ -202,7 +202,7 @@ def test_rows_are_clean_and_shift_but_not_chance():
     assert sorted(set(summary["shift"])) == ["clean", "corruption"]
     clean = row(summary, "zeta", "clean")
     assert np.isfinite(clean["clean"])
-    assert pd.isna(clean["worst_case"])
+    assert clean["worst_case"] == ""
     assert clean[["shifted", "drop", "mce[baseline=pixels]"]].isna().all()
 
 
@@ -243,3 +243,11 @@ def test_the_same_cells_in_another_order_give_the_same_summary():
     shuffled = table.sample(frac=1, random_state=3)
     ordered = pd.concat([shuffled[shuffled["encoder"] == encoder] for encoder in ENCODERS])
     pd.testing.assert_frame_equal(summarize(table), summarize(ordered), check_exact=False, rtol=1e-12)
+
+
+def test_an_encoder_has_rows_for_its_own_shifts_only():
+    table = cells()
+    fewer = table[(table["encoder"] != "alpha") | (table["shift"] != "corruption")]
+    summary = summarize(fewer)
+    assert set(summary[summary["encoder"] == "alpha"]["shift"]) == {"clean"}
+    assert set(summary[summary["encoder"] == "zeta"]["shift"]) == {"clean", "corruption"}

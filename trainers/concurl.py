@@ -1,10 +1,10 @@
-"""ConCURL: consensus clustering with unsupervised representation learning.
+"""ConCURL: learning representations for clustering by building consensus.
 
-Regatti, Deshmukh, Manavoglu, Dogan, "Consensus clustering with unsupervised representation learning" (IJCNN
-2021). Instance discrimination on one view, and agreement of both views' balanced soft assignments as seen
-through many fixed random transformations of the embedding space. The flags keep the names of the published
-code: ``alpha`` weighs the soft (population) term, ``beta`` the exemplar term, ``gamma`` the consensus term;
-every published run has 0, 1, 1.
+Deshmukh, Regatti, Manavoglu, Dogan, "Representation learning for clustering via building consensus", Machine
+Learning 2022. Instance discrimination on one view, and agreement of both views' balanced soft assignments as seen
+through many fixed random transformations of the embedding space. The weights keep the names of the published code:
+``alpha`` for the soft (population) term, ``beta`` for the exemplar term, ``gamma`` for the consensus term; every
+published run has 0, 1, 1.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from shiftbench.trainers.instance import InstanceBank
 
 @torch.no_grad()
 def sinkhorn(scores: torch.Tensor, eps: float = 0.05, iterations: int = 3) -> torch.Tensor:
-    """Balanced soft assignments of a batch to prototypes (Cuturi 2013, as in SwAV, Caron et al. 2020, eq.
-    3-5).
+    """Balanced soft assignments of a batch to prototypes (Sinkhorn-Knopp, as in SwAV, Caron et al. 2020).
 
     Each round gives every prototype the same mass, then every sample the same mass. In float32 and log space,
-    so that no temperature overflows.
+    so that nothing overflows.
 
     Args:
         scores: float (B, K), similarities.
@@ -48,8 +47,9 @@ def sinkhorn(scores: torch.Tensor, eps: float = 0.05, iterations: int = 3) -> to
 def population_loss(
     scores1: torch.Tensor, scores2: torch.Tensor, q1: torch.Tensor, q2: torch.Tensor, temperature: float = 0.1
 ) -> torch.Tensor:
-    """Each view predicts the other's assignments: 1/2 [CE(q2, p1) + CE(q1, p2)], p = softmax(scores /
-    temperature).
+    """Each view predicts the other's assignments: 1/2 [CE(q2, p1) + CE(q1, p2)].
+
+    p = softmax(scores / temperature) and CE(q, p) = -sum_k q_k ln p_k.
 
     Args:
         scores1, scores2: float (..., B, K), similarities of the two views to the prototypes.

@@ -1,7 +1,7 @@
 """Instance discrimination: every image is its own class, remembered in a bank of features.
 
-Wu et al., "Unsupervised feature learning via non-parametric instance discrimination", CVPR 2018. The losses
-are pure functions; the bank is the state that goes with them.
+Wu, Xiong, Yu, Lin, "Unsupervised feature learning via non-parametric instance discrimination", CVPR 2018; the
+sections named below are its. The losses are pure functions; the bank is the state that goes with them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from shiftbench.errors import InputError
 
 
 def softmax_loss(features: torch.Tensor, bank: torch.Tensor, index: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Exact instance discrimination: cross-entropy of finding the own entry among all N (Wu et al. 2018, eq.
-    2).
+    """Exact instance discrimination: cross-entropy of finding the own entry among all N (section 3.1).
 
     Args:
         features: float (B, D), unit rows.
@@ -32,11 +31,11 @@ def softmax_loss(features: torch.Tensor, bank: torch.Tensor, index: torch.Tensor
 
 
 def nce_loss(similarities: torch.Tensor, temperature: float, normalizer: torch.Tensor, samples: int) -> torch.Tensor:
-    """Noise-contrastive estimate of :func:`softmax_loss` against uniform noise (Wu et al. 2018, eq. 6-7).
+    """Noise-contrastive estimate of :func:`softmax_loss` against uniform noise (section 3.2).
 
     With P = exp(similarity / temperature) / normalizer and the noise density 1/N, m times as frequent as the
-    data: -ln P_0 / (P_0 + m/N) - sum_j ln (m/N) / (P_j + m/N), the mean over the batch. Starts near ln(1 + m)
-    + 1.
+    data: -ln P_0 / (P_0 + m/N) - sum_j ln (m/N) / (P_j + m/N), the mean over the batch. It starts near
+    ln(1 + m) + 1.
 
     Args:
         similarities: float (B, 1 + m), inner products with the own entry (column 0) and with m drawn ones.

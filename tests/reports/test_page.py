@@ -336,6 +336,11 @@ def test_one_encoder(page):
     assert "mCE needs the baseline “pixels”" in text
 
 
+def test_relative_mce_without_harm_to_the_baseline(page):
+    text = page(harshness=-0.1)
+    assert "Relative mCE is empty where some corruption does not raise the error of the baseline “pixels”." in text
+
+
 def test_one_seed(page):
     walker = Walker(page(seeds=1))
     verdict = walker.all("section", id="verdict")[0]["text"]
@@ -410,6 +415,7 @@ def test_large_example_images_become_thumbnails(build):
     assert (folder / "report.html").stat().st_size < 4e6
 
 
+@pytest.mark.slow
 def test_many_encoders_are_all_in_the_table_and_the_best_in_the_figures(build):
     encoders = [(f"encoder-{i}", 0, 0.5 + 0.02 * i) for i in range(14)] + [("pixels", None, 0.7)]
     walker = Walker(report(build(encoders=encoders, corruptions=("fog",), seeds=2)).read_text())

@@ -14,6 +14,7 @@ TINY = (
     "trainer.backbone=small_cnn",
     "trainer.epochs=3",
     "trainer.batch=16",
+    "trainer.threads=1",
     "trainer.lr=0.05",
     "trainer.method.negatives=8",
     "trainer.method.hidden_dim=16",
