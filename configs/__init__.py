@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from shiftbench.errors import InputError, unknown
@@ -25,15 +26,29 @@ def compose(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     import hydra
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException, MissingConfigException
     from omegaconf import OmegaConf
-    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # the caller may be a hydra program
     try:
-        with hydra.initialize_config_module("shiftbench.configs", version_base="1.3"):
+        with explained(name), hydra.initialize_config_module("shiftbench.configs", version_base="1.3"):
             config = hydra.compose(name, overrides=list(overrides))
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+            return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    finally:
+        GlobalHydra.instance().hydra = outer
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn what hydra and OmegaConf raise inside into an :class:`InputError` of one line.
+
+    Args:
+        name: the primary file that is composed.
+    """
+    from hydra.errors import HydraException, MissingConfigException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    try:
+        yield
     except MissingConfigException as error:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         raise unknown(group or "configuration", choice, error.options or ()) from error
@@ -44,5 +59,3 @@ def compose(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         if missing := re.match(r"Could not override '([^']+)'", message):
             message = f"There is no option {missing[1]!r}: `shiftbench {name} --cfg job` lists them all."
         raise InputError(message) from error
-    finally:
-        GlobalHydra.instance().hydra = outer

@@ -1,4 +1,4 @@
-"""Water drops for spatter: where the liquid lies and how the light breaks at its rim, OpenCV's steps in integers."""
+"""Water drops for spatter: where the liquid lies and how the light breaks at its rim, step by step as in OpenCV."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from shiftbench.corruptions.linear import reflect
 
 _SLOPE = 13573  # tan(22.5 degrees) * 2**15
-_STRAIGHT, _DIAGONAL, _KNIGHT = 65536, 91750, 143976  # 1, 1.4 and 2.1969 in 16-bit fixed point
-_FAR = 20 * 65536
+_STRAIGHT, _DIAGONAL, _KNIGHT = np.float32(1), np.float32(1.4), np.float32(2.1969)
+_FAR = np.float32(20)
 
 
 def droplets(liquid: Tensor) -> Tensor:
@@ -36,15 +36,15 @@ def droplets(liquid: Tensor) -> Tensor:
 @numba.njit(nogil=True, cache=True)
 def _droplets(liquid: np.ndarray, rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
     n, height, width = liquid.shape
-    distance = np.empty((height + 4, width + 4), np.int64)
+    distance = np.empty((height + 4, width + 4), np.float32)
     image = np.empty((height, width), np.int64)
     for i in range(n):
         _edges(liquid[i], distance)
         _chamfer(distance)
-        _box(distance[2:-2, 2:-2], rows, columns, 9 * 65536, 0, image)
+        _box(distance[2:-2, 2:-2], rows, columns, 0.0, image)
         _equalise(image)
         _emboss(image, rows, columns, distance[2:-2, 2:-2])
-        _box(distance[2:-2, 2:-2], rows, columns, 9, 4, image)
+        _box(distance[2:-2, 2:-2], rows, columns, 0.5, image)
         peak = 0
         for y in range(height):
             for x in range(width):
@@ -127,17 +127,15 @@ def _chamfer(distance: np.ndarray) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def _box(
-    image: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: int, rounding: int, out: np.ndarray
-) -> None:
-    """Mean of the 3 x 3 neighbourhood, borders reflected: (sum + rounding) // divisor."""
+def _box(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, rounding: float, out: np.ndarray) -> None:
+    """Mean of the 3 x 3 neighbourhood, borders reflected, plus rounding, as a whole number."""
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
-            total = rounding
+            total = 0.0
             for v in range(3):
                 for w in range(3):
                     total += image[rows[y + v], columns[x + w]]
-            out[y, x] = total // divisor
+            out[y, x] = int(np.float32(total * (1 / 9)) + rounding)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 import shiftbench
-from shiftbench.corruptions.core import SEVERITIES, corrupt, corruptions, resolve_table
+from shiftbench.corruptions.core import SEVERITIES, corrupt, corruptions
+from shiftbench.corruptions.severity import resolve_table
 from shiftbench.errors import InputError, unknown
 from shiftbench.parallel import parallel_map
 from shiftbench.registry import CORRUPTIONS
@@ -77,13 +79,15 @@ def write_set(
     job = _Job(Path(folder), images, np.asarray(labels), seed, table, classes, filenames, advance or (lambda _: None))
     manifest = _Manifest(job, layout)
     if layout == "cifar":
-        manifest.add("labels.npy", job.write_labels)
-        units = [(f"{name}.npy", lambda name=name: job.write_array(name)) for name in names]
+        manifest.add("labels.npy", job.write_labels, 0)
+        units = [(f"{name}.npy", partial(job.write_array, name), 5 * len(job.labels)) for name in names]
     else:
-        pairs = [(name, severity) for name in names for severity in SEVERITIES]
-        units = [(f"{name}/{s}", lambda name=name, s=s: job.write_folder(name, s)) for name, s in pairs]
-    images_per_unit = 5 * len(names) * len(job.labels) // len(units) if units else 0
-    parallel_map(lambda unit: manifest.add(*unit, skipped=images_per_unit), units, workers)
+        units = [
+            (f"{name}/{severity}", partial(job.write_folder, name, severity), len(job.labels))
+            for name in names
+            for severity in SEVERITIES
+        ]
+    parallel_map(lambda unit: manifest.add(*unit), units, workers)
     return manifest.content
 
 
@@ -103,7 +107,7 @@ class _Job:
     source: str = field(init=False)
 
     def __post_init__(self) -> None:
-        if iter(self.images) is self.images:
+        if not isinstance(self.images, Tensor) and iter(self.images) is self.images:
             raise InputError("images must be iterable again and again (a tensor or a list), not a generator.")
         if self.labels.ndim != 1 or not np.issubdtype(self.labels.dtype, np.integer) or self.labels.min(initial=0) < 0:
             raise InputError(f"labels must be integers from 0, ({len(self.labels)},), not {self.labels.dtype}.")
@@ -117,7 +121,7 @@ class _Job:
         if first is None:
             raise InputError("images must hold at least one image.")
         self.shape = tuple(first.shape[1:])
-        self.table = resolve_table(self.table, self.shape[1:])
+        self.table = resolve_table(self.table, (first.shape[2], first.shape[3]))
         digest = hashlib.sha256(str((self.shape, len(self.labels))).encode())
         digest.update(self.labels.astype("<i8").tobytes())
         digest.update(first.cpu().contiguous().numpy().tobytes())
@@ -158,19 +162,19 @@ class _Job:
 
     def write_folder(self, name: str, severity: int) -> dict[str, Any]:
         final = self.folder / name / str(severity)
-        partial = final.with_name(f"{severity}.partial")
-        for stale in (partial, final):
+        unfinished = final.with_name(f"{severity}.partial")
+        for stale in (unfinished, final):
             shutil.rmtree(stale, ignore_errors=True)
         digest = hashlib.sha256()
         for start, pictures in self.corrupted(name, severity):
             for i, picture in enumerate(pictures, start):
-                path = partial / self.filename(i)
+                path = unfinished / self.filename(i)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 content = io.BytesIO()
                 Image.fromarray(picture.squeeze()).save(content, "JPEG", quality=85, optimize=True)
                 path.write_bytes(content.getvalue())
                 digest.update(f"{self.filename(i)}\0".encode() + content.getvalue())
-        partial.replace(final)
+        unfinished.replace(final)
         return {"sha256": digest.hexdigest(), "images": len(self.labels)}
 
     def filename(self, index: int) -> str:
@@ -205,10 +209,10 @@ class _Manifest:
                     )
         job.folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, unit: str, write: Callable[[], dict[str, Any]], skipped: int = 0) -> None:
-        """Write a unit and note it down, unless it is there."""
+    def add(self, unit: str, write: Callable[[], dict[str, Any]], images: int) -> None:
+        """Write a unit of so many images and note it down, unless it is there."""
         if self.has(unit):
-            self.job.advance(skipped)
+            self.job.advance(images)
             return
         entry = write()
         with self.lock:
@@ -229,12 +233,12 @@ def _chained(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
 
 def _write(path: Path, parts: Iterable[bytes]) -> dict[str, Any]:
     """Write a file under a temporary name, then give it its own."""
-    partial = path.with_name(f"{path.name}.partial")
+    unfinished = path.with_name(f"{path.name}.partial")
     digest, size = hashlib.sha256(), 0
-    with partial.open("wb") as file:
+    with unfinished.open("wb") as file:
         for part in parts:
             file.write(part)
             digest.update(part)
             size += len(part)
-    partial.replace(path)
+    unfinished.replace(path)
     return {"sha256": digest.hexdigest(), "bytes": size}

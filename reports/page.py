@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from shiftbench.reports.tables import (
     quantities_of,
 )
 from shiftbench.reports.verdict import caveats, verdict
-from shiftbench.reports.view import View, metric_name, percent, views
+from shiftbench.reports.view import Entrant, View, metric_name, percent, views
 from shiftbench.results import Results
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -63,6 +63,7 @@ class Block:
     """All that the page says about one view."""
 
     view: View
+    drawn: list[Entrant]
     verdict: list[str]
     caveats: list[str]
     rows: list[Row]
@@ -94,6 +95,7 @@ def render(results: Results, title: str | None = None) -> Page:
         "metric": metric_name,
         "object_id": id,
         "quiet_intervals": _quiet_intervals,
+        "in_words": _in_words,
         "inline": lambda drawing: Markup(drawings.distinct(drawing).inline()),
         "pretty": lambda value: json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False),
     }
@@ -140,6 +142,7 @@ def _block(view: View, results: Results) -> Block:
     rows = overview(view)
     return Block(
         view,
+        sections.drawn(view),
         verdict(view, rows),
         caveats(view),
         rows,
@@ -174,6 +177,21 @@ def _bounds(number: Number) -> str:
     if not math.isfinite(number.low):
         return ""
     return f"{percent(number.low)}{' to ' if number.low < 0 else '–'}{percent(number.high)}"
+
+
+def _in_words(record: Mapping[str, Any] | None) -> str:
+    """A nested record on one line, without repetition, hashes by their first letters: ``method concurl, epochs 40``."""
+
+    def parts(items: Mapping[str, Any]) -> Iterator[str]:
+        for key, value in items.items():
+            if isinstance(value, Mapping):
+                yield from parts(value)
+            elif value not in (None, ""):
+                words = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+                words = f"{words[:12]}…" if re.fullmatch("[0-9a-f]{40,}", words) else words
+                yield f"{key.replace('_', ' ')} {words}"
+
+    return ", ".join(dict.fromkeys(parts(record or {})))
 
 
 def _quiet_intervals(sentence: str) -> Markup:

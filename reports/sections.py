@@ -38,7 +38,7 @@ def drawn(view: View) -> list[Entrant]:
     """The encoders that figures show: all, or the best few and the floors."""
     if len(view.entrants) <= DRAWN or not view.headline:
         return view.entrants[:DRAWN]
-    best = view.summary[view.summary["metric"] == view.headline[0]].groupby("encoder")["shifted"].max()
+    best = view.summary[view.summary["metric"] == view.headline[0]].groupby("encoder")["shifted"].max().fillna(-np.inf)
     floors = [one for one in view.entrants if one.floor]
     others = sorted((one for one in view.entrants if not one.floor), key=lambda one: -best.get(one.encoder, -np.inf))
     kept = {one.label for one in others[: max(DRAWN - len(floors), 1)]} | {one.label for one in floors}

@@ -13,7 +13,7 @@ import pandas as pd
 from shiftbench.registry import CORRUPTIONS, METRICS
 from shiftbench.reports.style import Look, looks
 from shiftbench.results import Results, ok
-from shiftbench.summary import CONDITION, ConditionKey, Runs, interval
+from shiftbench.summary import CHANCE, CLEAN, CONDITION, ConditionKey, Runs, interval
 
 HEADLINE = ("acc", "ari")
 AGREEMENT = "ari"
@@ -113,13 +113,13 @@ class View:
     def chance(self, protocol: str, metric: str) -> float:
         """What luck gives: the mean over entrants of the clean split scored with permuted labels."""
         found = [self.runs(entrant, protocol, metric) for entrant in self.entrants]
-        values = [runs.means([("chance", "", 0)])[0, 0] for runs in found if runs is not None]
+        values = [runs.means([CHANCE])[0, 0] for runs in found if runs is not None]
         known = [value for value in values if np.isfinite(value)]
         return float(np.mean(known)) if known else float("nan")
 
     def condition(self, corruption: str, severity: int) -> ConditionKey:
         """The key of a corruption's cell; severity 0 is the clean split."""
-        return ("corruption", corruption, severity) if severity else ("clean", "", 0)
+        return ("corruption", corruption, severity) if severity else CLEAN
 
     def score_curve(self, entrant: Entrant, protocol: str, metric: str, corruptions: Sequence[str]) -> Curve | None:
         """Clean score, then the mean over ``corruptions`` at each severity, with its interval over runs."""
@@ -130,8 +130,7 @@ class View:
         bounds = []
         for severity in severities:
             conditions = [self.condition(name, severity) for name in (corruptions if severity else [""])]
-            with np.errstate(invalid="ignore"):
-                bounds.append(interval(_mean_known(runs.means(conditions))))
+            bounds.append(interval(_mean_known(runs.means(conditions))))
         return Curve(entrant, severities, *np.array(bounds).T)
 
     def agreement(self, entrant: Entrant, protocol: str, axis: str) -> pd.DataFrame:

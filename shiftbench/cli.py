@@ -253,10 +253,10 @@ def _run_hydra(
 
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
     from hydra.types import RunMode
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+
+    from shiftbench.configs import explained
 
     caught: list[BaseException] = []
 
@@ -272,9 +272,8 @@ def _run_hydra(
     argv, os.environ["HYDRA_FULL_ERROR"] = sys.argv, "1"  # errors come to us instead of being printed
     sys.argv = ["shiftbench", *words]
     try:
-        hydra.main(version_base="1.3", config_path="pkg://shiftbench.configs", config_name=name)(job)()
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(f"configuration: {error}") from error
+        with explained(name):
+            hydra.main(version_base="1.3", config_path="pkg://shiftbench.configs", config_name=name)(job)()
     finally:
         sys.argv = argv
     if caught:

@@ -112,8 +112,11 @@ def make_plan(
         InputError: an argument that cannot be used.
     """
     for name, value in {"seeds": seeds, "batch_size": batch_size, "limit": limit}.items():
-        if value is not None and value < 1:
-            raise InputError(f"{name}={value}: at least 1 is needed.")
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise InputError(f"{name}={value}: a whole number of at least 1 is needed.")
+    if not isinstance(seed, int):
+        raise InputError(f"seed={seed}: a whole number is needed.")
+    protocols, floors = _listed(protocols), _listed(floors)
     for protocol in protocols:
         if protocol not in PROTOCOLS:
             raise unknown("protocol", protocol, PROTOCOLS)
@@ -123,7 +126,7 @@ def make_plan(
     dataset = _limited(_dataset(data), limit)
     height, width = dataset.test.images.shape[-2:]
     resolved = resolve_table(table, (height, width))
-    wanted = conditions(_named_shifts(shift), resolved)
+    wanted = conditions(_listed(shift), resolved)
     number, source = _clusters(k, dataset)
     encoders = _encoders(checkpoint, floors, Path(runs), device)
     plan = Plan(
@@ -163,8 +166,8 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _named_shifts(shift: str | Sequence[str] | None) -> list[str]:
-    return [shift] if isinstance(shift, str) else list(shift or ())
+def _listed(names: str | Sequence[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else list(names or ())
 
 
 def _dataset(data: str | Mapping[str, Any] | Dataset) -> Dataset:

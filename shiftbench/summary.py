@@ -167,9 +167,15 @@ def _summarize_comparable(cells: pd.DataFrame, baseline: str) -> list[dict[str, 
 
 def _counts(runs: Runs, cells: pd.DataFrame, shift: str) -> dict[str, Any]:
     of_shift = cells[cells["shift"] == shift]
-    counts = {"n_runs": len(runs), "n_ok": len(ok(of_shift)), "n_cells": len(of_shift)}
-    counts |= {"worst_case": "", "effective_robustness_reason": ""}
-    return counts | {"chance": float(runs.means([CHANCE])[0, 0])} | _bounded("clean", runs.clean)
+    return {
+        "n_runs": len(runs),
+        "n_ok": len(ok(of_shift)),
+        "n_cells": len(of_shift),
+        "chance": float(runs.means([CHANCE])[0, 0]),
+        "worst_case": "",
+        "effective_robustness_reason": "",
+        **_bounded("clean", runs.clean),
+    }
 
 
 def _losses(runs: Runs, shift: str) -> dict[str, Any]:

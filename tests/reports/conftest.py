@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ def _run(recipe: Recipe) -> dict:
             "name": name, "train_seed": seed, "slug": slug(name, seed), "feature": "head" if name == "concurl" else "backbone",
             "fingerprint": hashlib.sha256(f"{recipe.weights}{name}{seed}".encode()).hexdigest(),
             "dimensions": {"head": 128, "backbone": 128} if name == "concurl" else {"backbone": 3072},
-            "origin": {"method": "concurl", "epochs": 40, "data": "digits"} if seed is not None else {},
+            "origin": {"sha256": "ab" * 32, "train": {"method": "concurl", "epochs": 40}} if seed is not None else {},
         }
         for name, seed, _ in recipe.encoders
     ]  # fmt: skip
@@ -184,6 +185,56 @@ def _imitate(image: np.ndarray, harshness: float, noise: np.random.Generator) ->
         grey = image * (1 - strength) + 128 * strength
         steps.append(grey + 90 * strength * noise.standard_normal(image.shape))
     return np.clip(steps, 0, 255).astype(np.uint8)
+
+
+VOID = {"meta", "img", "br", "hr", "input", "link", "line", "circle", "path", "use", "image"}
+
+
+class Walker(HTMLParser):
+    """Collects elements with their text, and checks that tags are closed in order."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.elements, self._open = [], []
+        self.feed(text)
+        self.close()
+        assert not self._open, f"not closed: {self._open}"
+
+    def handle_starttag(self, tag, attrs):
+        element = {"tag": tag, "attrs": dict(attrs), "text": "", "inside": [one["tag"] for one in self._open]}
+        element["parents"] = list(self._open)
+        self.elements.append(element)
+        if tag not in VOID:
+            self._open.append(element)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self._open.pop()
+
+    def handle_endtag(self, tag):
+        if tag in VOID:
+            return
+        assert self._open, f"</{tag}> closes nothing"
+        assert self._open[-1]["tag"] == tag, f"</{tag}> closes <{self._open[-1]['tag']}>"
+        self._open.pop()
+
+    def handle_data(self, data):
+        for element in self._open:
+            element["text"] += data
+
+    def all(self, tag, **attrs):
+        return [
+            one
+            for one in self.elements
+            if one["tag"] == tag and all(one["attrs"].get(key.rstrip("_")) == value for key, value in attrs.items())
+        ]
+
+
+@pytest.fixture(scope="session")
+def walk():
+    """``walk(html)``: a page's elements, see :class:`Walker`."""
+    return Walker
 
 
 @pytest.fixture(scope="session")

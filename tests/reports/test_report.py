@@ -1,0 +1,106 @@
+"""What ``report`` takes, what it writes and where, and what it says when it cannot."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from shiftbench.errors import InputError
+from shiftbench.reports import report
+from shiftbench.results import Results
+
+
+def test_same_results_same_page(build, tmp_path):
+    folder = build(examples=True, encoders=[("concurl", 0, 0.8)], corruptions=("fog",))
+    first, second = (report(folder, tmp_path / name).read_bytes() for name in ("first", "second"))
+    assert first == second
+
+
+def test_a_folder_of_its_own_gets_the_tables_too(plain, tmp_path):
+    path = report(plain, tmp_path / "out")
+    assert path == tmp_path / "out" / "report.html"
+    for name in ("cells", "stability", "summary"):
+        assert (path.parent / f"{name}.csv").read_bytes() == (plain / f"{name}.csv").read_bytes()
+    assert report(path.parent).read_text() == path.read_text()
+
+
+def test_in_its_own_folder_only_the_page_is_written(plain):
+    before = {path.name: path.stat().st_mtime_ns for path in plain.iterdir()}
+    assert report(plain) == plain / "report.html"
+    assert {path.name: path.stat().st_mtime_ns for path in plain.iterdir() if path.suffix != ".html"} == before
+
+
+def test_another_baseline_rewrites_the_summary(build):
+    folder = build(corruptions=("fog",))
+    text = report(folder, baseline="random:small_cnn").read_text()
+    assert "random:small_cnn = 100" in text
+    assert "mce[baseline=random:small_cnn]" in Results.load(folder).summary
+
+
+def test_results_in_memory_need_a_folder(plain, tmp_path):
+    loaded = Results.load(plain)
+    memory = Results(loaded.cells, loaded.stability, loaded.summary, run=loaded.run)
+    with pytest.raises(InputError, match="need a folder"):
+        report(memory)
+    assert report(memory, tmp_path / "out").is_file()
+    assert memory.folder is None
+
+
+def test_several_results_need_a_folder(plain):
+    with pytest.raises(InputError, match="need a folder"):
+        report([plain, plain])
+
+
+def test_nothing_to_report():
+    with pytest.raises(InputError, match="Nothing to report"):
+        report([])
+
+
+def test_no_results_folder(tmp_path):
+    with pytest.raises(InputError, match="No results folder"):
+        report(tmp_path / "missing")
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written(plain, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(OSError, match="Permission denied"):
+        report(plain, tmp_path / "locked" / "out")
+
+
+def test_a_file_in_the_way(plain, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "file"))):
+        report(plain, tmp_path / "file")
+
+
+def test_title(plain, walk):
+    text = report(plain, title="A & B <i>").read_text()
+    assert "<h1>A &amp; B &lt;i&gt;</h1>" in text
+    assert walk(text).all("h1")[0]["text"] == "A & B <i>"
+
+
+def test_figures_are_saved(build, walk):
+    path = report(build(corruptions=("fog",), encoders=[("concurl", 0, 0.8)]), figures=True)
+    saved = sorted((path.parent / "figures").iterdir())
+    names = {file.stem for file in saved}
+    assert {file.suffix for file in saved} == {".svg", ".png"}
+    assert "severity-digits-acc-frozen-fog" in names
+    assert len(saved) == 2 * len(names)
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in saved if file.suffix == ".png")
+    drawings = [one for one in walk(path.read_text()).all("svg") if one["attrs"].get("role") == "img"]
+    assert len(drawings) == len(names)
+
+
+def test_no_torch():
+    code = (
+        "import sys\n"
+        "import shiftbench\n"
+        "shiftbench.report\n"
+        "import shiftbench.reports, shiftbench.results, shiftbench.summary\n"
+        "print('torch' in sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"
