@@ -66,11 +66,14 @@ def elastic_transform(images: Tensor, constants: Row, table: Table, draws: Draws
     return elastic(images, affine, field)
 
 
-def pixelate(images: Tensor, constants: Row, *_: object) -> Tensor:
-    """Shrink by box averages, enlarge by repetition, as Pillow does; constants: (scale)."""
+def pixelate(images: Tensor, constants: Row, table: Table, *_: object) -> Tensor:
+    """Shrink by box averages, enlarge by repetition; constants: (scale).
+
+    As Pillow's filters BOX and BOX do, or BOX and NEAREST for imagecorruptions.
+    """
     height, width = images.shape[2:]
     rows, columns = (_box_weights(n, int(n * constants[0])) for n in (height, width))
-    up, left = (((np.arange(n) + 0.5) * int(n * constants[0]) / n).astype(np.uint32) for n in (height, width))
+    up, left = (_repeats(n, int(n * constants[0]), table.published) for n in (height, width))
     if backend.compiled(images):
         out = torch.empty_like(images)
         _pixelate(images.flatten(0, 1).numpy(), *rows, *columns, up, left, out.flatten(0, 1).numpy())
@@ -97,6 +100,16 @@ def _box_weights(n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     distance = (sample + 0.5 - centre[:, None]) / scale
     inside = (distance > -0.5) & (distance <= 0.5) & (sample < last[:, None])
     return first.astype(np.uint32), np.floor(inside / inside.sum(1, keepdims=True) * 2**22 + 0.5).astype(np.int32)
+
+
+def _repeats(n: int, size: int, centred: bool) -> np.ndarray:
+    """Which of size samples each of n becomes, uint32 (n,).
+
+    BOX multiplies, NEAREST adds up the step, and its sum may fall short of a whole number.
+    """
+    step = size / n
+    centres = (np.arange(n) + 0.5) * step if centred else np.cumsum([0.5 * step, *[step] * (n - 1)])
+    return centres.astype(np.uint32)
 
 
 def _averaged(x: Tensor, first: np.ndarray, weights: np.ndarray) -> Tensor:

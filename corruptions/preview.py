@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from shiftbench.corruptions.core import SEVERITIES, corrupt, corruptions
+from shiftbench.errors import InputError
+from shiftbench.records import atomic_path
 
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".pdf")
 _LABEL_WIDTH, _HEADER, _GAP = 120, 20, 3
 
 
@@ -50,3 +55,16 @@ def contact_sheet(
             enlarged = np.ascontiguousarray(pixels.repeat(factor, 0).repeat(factor, 1))
             sheet.paste(Image.fromarray(enlarged), (_LABEL_WIDTH + column * column_width, top))
     return sheet
+
+
+def save_contact_sheet(path: Path, images: Tensor, **options: Any) -> None:
+    """Write :func:`contact_sheet` to a picture file.
+
+    Raises:
+        InputError: the file's ending is not one of ``SUFFIXES``.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{str(path)!r} is no picture: end its name in {', '.join(SUFFIXES)}.")
+    sheet = contact_sheet(images, **options)
+    with atomic_path(path) as temporary:
+        sheet.save(temporary)

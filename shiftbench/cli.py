@@ -85,6 +85,19 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--title", metavar="TEXT")
     report.add_argument("--figures", action="store_true", help="also each figure as a file of its own")
 
+    corrupt = _command(commands, "corrupt", _corrupt, "write a corrupted copy of a test split, or a picture of it")
+    corrupt.add_argument(
+        "--data", metavar="NAME", default="digits", help="shiftbench list datasets; folder:PATH, npz:PATH"
+    )
+    corrupt.add_argument("-o", "--out", metavar="PATH", required=True, help="folder, or the picture's file")
+    corrupt.add_argument(
+        "--layout", metavar="cifar|imagefolder", default="cifar", help="as CIFAR-10-C or as ImageNet-C"
+    )
+    corrupt.add_argument("--corruption", metavar="NAME", action="append", help="default: the 15 common ones; repeat")
+    corrupt.add_argument("--table", metavar="NAME", default="auto", help="severity constants; default by image size")
+    corrupt.add_argument("--seed", metavar="N", type=int, default=0)
+    corrupt.add_argument("--preview", action="store_true", help="one labelled picture of all corruptions instead")
+
     listing = _command(commands, "list", _list, "what can be named")
     listing.add_argument("kind", metavar="|".join(KINDS), help="which names")
 
@@ -171,6 +184,37 @@ def _report(given: argparse.Namespace) -> None:
     folders = given.results[0] if len(given.results) == 1 else given.results
     page = report(folders, given.out, baseline=given.baseline, title=given.title, figures=given.figures)
     say(f"Page: {page.resolve()}")
+
+
+def _corrupt(given: argparse.Namespace) -> None:
+    from shiftbench.console import say
+
+    _no_overrides(given)
+    name, colon, path = given.data.partition(":")
+    _data_overrides(given.data)
+    from shiftbench.data import load_dataset
+
+    data = load_dataset(name, **({"path": path} if colon else {}))
+    out = Path(given.out)
+    if given.preview:
+        from shiftbench.corruptions.preview import save_contact_sheet
+
+        save_contact_sheet(out, data.test.images[:19], table=given.table, seed=given.seed, names=given.corruption)
+        say(f"Picture: {out.resolve()}")
+        return
+    if data.test.labels is None:
+        raise InputError(f"{given.data} has no labels, and the {given.layout} layout needs them.")
+    from shiftbench.console import progress
+    from shiftbench.corruptions import corruptions
+    from shiftbench.corruptions.export import write_set
+
+    names = given.corruption or corruptions("common")
+    with progress("Corrupting images", 5 * len(names) * len(data.test)) as advance:
+        write_set(
+            out, data.test.images, data.test.labels, layout=given.layout, names=names, table=given.table,
+            seed=given.seed, classes=data.classes, workers=os.cpu_count() or 1, advance=advance,
+        )  # fmt: skip
+    say(f"Written: {out.resolve()}")
 
 
 def _list(given: argparse.Namespace) -> None:

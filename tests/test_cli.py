@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from shiftbench.cli import KINDS, main
 from shiftbench.encoders.backbones import Head, build_backbone
@@ -235,3 +236,37 @@ def test_module_entry_point():
     done = shell("evaluate", "--checkpoint", "nowhere.pt", "data=digits")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+
+
+def test_corrupt_writes_the_official_layout_once(capsys):
+    words = ["corrupt", "--corruption", "fog", "--corruption", "contrast", "-o", "digits-c"]
+    assert said(capsys, *words)[0] == 0
+    assert np.load("digits-c/fog.npy").shape == (5 * 360, 32, 32, 3)
+    before = {path.name: path.stat().st_mtime_ns for path in Path("digits-c").iterdir()}
+    assert sorted(before) == ["contrast.npy", "fog.npy", "labels.npy", "manifest.json"]
+    assert said(capsys, *words)[0] == 0
+    assert {path.name: path.stat().st_mtime_ns for path in Path("digits-c").iterdir()} == before
+
+
+def test_corrupt_preview(capsys):
+    assert said(capsys, "corrupt", "--preview", "-o", "sheet.png")[0] == 0
+    with Image.open("sheet.png") as sheet:
+        assert sheet.width > 400
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--corruption", "fgo"], "Did you mean 'fog'"),
+        (["--data", "digit"], "Did you mean 'digits'"),
+        (["--layout", "cfar"], "Did you mean 'cifar'"),
+        (["--table", "cifr"], "table"),
+        (["--preview"], "'out' is no picture"),
+    ],
+)
+def test_corrupt_bad_input(capsys, words, message):
+    code, _, err = said(capsys, "corrupt", "-o", "out", *words)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert not Path("out").exists()

@@ -23,6 +23,7 @@ NAMES = CORRUPTIONS.names()
 MONOTONE = {name: ["cifar", "tiny_imagenet", "imagenet"] for name in corruptions("common")}
 for name in ("glass_blur", "elastic_transform", "snow", "frost"):  # their rows trade one strength for another
     del MONOTONE[name]
+MONOTONE["fog"].remove("imagenet")  # row 3 is thicker than row 2, but less even
 
 
 def test_subsets() -> None:
