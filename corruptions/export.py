@@ -124,7 +124,7 @@ class _Job:
         self.table = resolve_table(self.table, (first.shape[2], first.shape[3]))
         digest = hashlib.sha256(str((self.shape, len(self.labels))).encode())
         digest.update(self.labels.astype("<i8").tobytes())
-        digest.update(first.cpu().contiguous().numpy().tobytes())
+        digest.update(first[:1].cpu().contiguous().numpy().tobytes())
         self.source = digest.hexdigest()
 
     def chunks(self) -> Iterator[tuple[int, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 import time
@@ -24,7 +25,7 @@ from shiftbench.metrics.external import contingency, match, scores
 from shiftbench.metrics.robustness import chance_level
 from shiftbench.parallel import parallel_map
 from shiftbench.partitions import Partitions
-from shiftbench.plan import PROTOCOLS, EncoderLike, Plan, make_plan
+from shiftbench.plan import PROTOCOLS, EncoderLike, Plan, make_plan, newest_run
 from shiftbench.provenance import hardware, versions
 from shiftbench.records import CLEAN, Condition, Dataset, atomic_path
 from shiftbench.registry import CLUSTERERS, METRICS
@@ -85,6 +86,10 @@ def evaluate(
     Raises:
         InputError: an argument that cannot be used, before anything is written.
     """
+    if checkpoint is None:
+        checkpoint = str(newest_run(Path(runs)))
+        say(f"Evaluating the newest run, {checkpoint}")
+    command = _command(locals())
     workers = workers or os.cpu_count() or 1
     if overwrite not in OVERWRITE:
         raise unknown("overwrite", overwrite, OVERWRITE)
@@ -94,7 +99,7 @@ def evaluate(
         plan = make_plan(
             checkpoint, data=data, shift=shift, floors=floors, clusterer=clusterer, k=k, seeds=seeds,
             protocols=protocols, feature=feature, table=table, seed=seed, limit=limit, batch_size=batch_size,
-            device=device, runs=runs, results=results,
+            device=device, results=results,
         )  # fmt: skip
     with _timed(seconds, "cells"):
         todo = _todo(plan, overwrite)
@@ -104,7 +109,7 @@ def evaluate(
         tables = cells, stability, summarize(cells, baseline)
     with _timed(seconds, "examples"):
         save_examples(plan, changed={slug for slugs in todo.values() for slug in slugs})
-    run = {"started": started, "seconds": seconds, "command": _command(checkpoint, data, shift), "limit": limit}
+    run = {"started": started, "seconds": seconds, "command": command, "limit": limit}
     return Results(*tables, run=run | _describe(plan)).save(plan.folder)
 
 
@@ -239,14 +244,25 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = round(time.perf_counter() - begun, 3)
 
 
-def _command(checkpoint: Any, data: Any, shift: Any) -> str:
-    """The command that does the same, as far as a command can."""
+def _command(given: Mapping[str, Any]) -> str:
+    """The command that does the same, as far as a command can; arguments at their default are left out."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(evaluate).parameters.items()}
     words = ["shiftbench", "evaluate"]
-    for flag, given in {"--checkpoint": checkpoint, "--shift": shift}.items():
-        for one in given if isinstance(given, (list, tuple)) else [given] * (given is not None):
-            words += [flag, str(one)]
-    name = data.get("name") if isinstance(data, Mapping) else getattr(data, "name", data)
-    return shlex.join([*words, "--data", str(name)])
+    for name in ("checkpoint", "shift"):
+        one = given[name]
+        for value in one if isinstance(one, (list, tuple)) else [one] * (one is not None):
+            words += [f"--{name}", str(value)]
+    data = given["data"]
+    options = dict(data) if isinstance(data, Mapping) else {"name": getattr(data, "name", data)}
+    words += ["--data", str(options.pop("name"))]
+    words += [f"data.{name}={value}" for name, value in options.items() if value is not None]
+    plain = {k: v for k, v in given.items() if k not in ("checkpoint", "shift", "data", "runs", "results", "workers")}
+    for name, value in plain.items():
+        listed = list(value) if isinstance(value, (list, tuple)) else value
+        default = defaults[name]
+        if listed != (list(default) if isinstance(default, tuple) else default):
+            words.append(f"{name}={listed}".replace(" ", "").replace("'", ""))
+    return shlex.join(words)
 
 
 def _dimensions(plan: Plan, encoder: Encoder) -> dict[str, int]:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from shiftbench.console import say
 from shiftbench.corruptions import resolve_table
 from shiftbench.data import load_dataset
 from shiftbench.data.shifts import conditions
@@ -88,7 +87,7 @@ class Plan:
 
 
 def make_plan(
-    checkpoint: EncoderLike | Sequence[EncoderLike] | None,
+    checkpoint: EncoderLike | Sequence[EncoderLike],
     *,
     data: str | Mapping[str, Any] | Dataset,
     shift: str | Sequence[str] | None,
@@ -103,7 +102,6 @@ def make_plan(
     limit: int | None,
     batch_size: int,
     device: str,
-    runs: str | Path,
     results: str | Path | None,
 ) -> Plan:
     """Resolve the arguments of :func:`shiftbench.evaluate`, which describes them.
@@ -128,7 +126,7 @@ def make_plan(
     resolved = resolve_table(table, (height, width))
     wanted = conditions(_listed(shift), resolved)
     number, source = _clusters(k, dataset)
-    encoders = _encoders(checkpoint, floors, Path(runs), device)
+    encoders = _encoders(checkpoint, floors, device)
     plan = Plan(
         data=dataset,
         encoders=encoders,
@@ -208,12 +206,9 @@ def _clusters(k: int | bool, dataset: Dataset) -> tuple[int, str]:
 
 
 def _encoders(
-    checkpoint: EncoderLike | Sequence[EncoderLike] | None, floors: Sequence[str], runs: Path, device: str
+    checkpoint: EncoderLike | Sequence[EncoderLike], floors: Sequence[str], device: str
 ) -> dict[str, Encoder]:
     """Encoders by slug, each set of weights once, yours before the floors."""
-    if checkpoint is None:
-        checkpoint = newest_run(runs)
-        say(f"Evaluating the newest run, {checkpoint}")
     asked = list(checkpoint) if isinstance(checkpoint, (list, tuple)) else [checkpoint]
     encoders = [_encoder(one, device) for one in asked]
     # An untrained network is the floor of a trained one when it has the same architecture.

@@ -146,7 +146,7 @@ def test_a_folder_holds_one_set(data: Tensor, tmp_path: Path, change: dict[str, 
         ({"labels": [-1] * N}, "labels must be integers from 0"),
         ({"classes": ["a", "b"]}, "classes must have 3 entries, not 2"),
         ({"filenames": ["a"]}, f"filenames must have {N} entries, not 1"),
-        ({"images": []}, "images must hold at least one image"),
+        ({"images": [], "labels": np.zeros(0, int)}, "images must hold at least one image"),
         ({"images": iter([])}, "not a generator"),
     ],
 )

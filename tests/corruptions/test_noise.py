@@ -38,7 +38,6 @@ def exact(name: str, value: int, c: float) -> np.ndarray:
 def test_values_follow_the_exact_distribution(name: str, table: str, severity: int) -> None:
     (c,) = constants(name, severity, table)
     values = torch.tensor([0, 1, 40, 128, 250, 255], dtype=torch.uint8)
-    plain = values.repeat(8, 1, 64, 64 // 6 + 1).permute(0, 1, 2, 3)[..., :64].contiguous()
     plain = values[:, None, None, None].repeat(1, 3, 128, 128).contiguous()
     result = corrupt(plain, name, severity, table=table, seed=1).numpy().reshape(len(values), -1)
     for value, drawn in zip(values.tolist(), result, strict=True):
@@ -64,7 +63,8 @@ def test_alias_table_holds_the_probabilities(seed: int) -> None:
     mass = share.astype(float)
     for row in range(256):
         np.add.at(mass[row], alias[row], 2**16 - share[row])
-    assert (share >= 0).all() and (share <= 2**16).all()
+    assert (share >= 0).all()
+    assert (share <= 2**16).all()
     np.testing.assert_allclose(mass / 2**24, matrix, atol=2**-24)
 
 

@@ -55,7 +55,8 @@ def test_distributions() -> None:
     draws = Draws(0, "test", 1, torch.arange(20))
     uniform = draws.uniform((2000,), -2, 3, 0).flatten().numpy()
     assert stats.kstest(uniform, stats.uniform(-2, 5).cdf).pvalue > 0.01
-    assert uniform.min() >= -2 and uniform.max() < 3
+    assert uniform.min() >= -2
+    assert uniform.max() < 3
     normal = draws.normal((2000,), 0, 1, 1).flatten().numpy()
     assert stats.kstest(normal, stats.norm.cdf).pvalue > 0.01
     counts = np.bincount(draws.integers((2000,), 6, 2).flatten().numpy(), minlength=6)

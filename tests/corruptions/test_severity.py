@@ -41,7 +41,8 @@ HARDEST = {
 def package_constants() -> dict[str, list[object]]:
     """The list ``c`` at the top of each function of imagecorruptions, read from its source."""
     spec = importlib.util.find_spec("imagecorruptions")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     tree = ast.parse((Path(spec.origin).parent / "corruptions.py").read_text())
     found = {}
     for function in tree.body:
@@ -55,7 +56,7 @@ def package_constants() -> dict[str, list[object]]:
     return found
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS.names())
+@pytest.mark.parametrize("name", HARDEST)
 def test_imagecorruptions_has_the_packages_constants(name: str) -> None:
     ours = [constants(name, severity, "imagecorruptions") for severity in range(1, 6)]
     theirs = package_constants()[name]
@@ -67,7 +68,7 @@ def test_imagecorruptions_has_the_packages_constants(name: str) -> None:
         np.testing.assert_allclose(np.ravel(mine), np.ravel(their), rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS.names())
+@pytest.mark.parametrize("name", HARDEST)
 def test_published_tables(name: str) -> None:
     assert tuple(constants(name, 5, table) for table in ("cifar", "tiny_imagenet", "imagenet")) == HARDEST[name]
 
@@ -109,7 +110,7 @@ def test_a_named_table_is_itself_at_any_size(table: str) -> None:
 
 
 def test_unknown_table() -> None:
-    with pytest.raises(InputError, match="Unknown severity table 'cifer'. Did you mean 'cifar'"):
+    with pytest.raises(InputError, match=r"Unknown severity table 'cifer'. Did you mean 'cifar'"):
         resolve_table("cifer", 32)
 
 

@@ -23,7 +23,8 @@ from shiftbench.errors import InputError
 
 def frost_file(name: str) -> np.ndarray:
     spec = importlib.util.find_spec("imagecorruptions")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return cv2.imread(str(Path(spec.origin).parent / "frost" / name))[..., ::-1]
 
 

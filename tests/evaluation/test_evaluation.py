@@ -339,3 +339,12 @@ def test_killed_at_any_moment_and_restarted_ends_the_same(tmp_path):
     for folder in ("killed", "undisturbed"):
         subprocess.run(command(tmp_path / folder), env=environment, check=True, capture_output=True)
     assert fingerprints(tmp_path / "killed") == fingerprints(tmp_path / "undisturbed")
+
+
+def test_run_record_holds_the_command_that_repeats_it(small):
+    arguments = small | {"data": "digits", "limit": 40, "floors": ["pixels"], "k": 12, "protocols": ("frozen",)}
+    results = evaluate(["pixels"], **arguments)
+    assert results.run["command"] == (
+        "shiftbench evaluate --checkpoint pixels --shift gaussian_noise-5 --shift fog-1 --data digits "
+        "'floors=[pixels]' k=12 seeds=3 'protocols=[frozen]' limit=40"
+    )
