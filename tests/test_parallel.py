@@ -94,7 +94,16 @@ def test_an_exception_ends_the_work(workers, two_threads):
     assert threads() == two_threads
 
 
+@pytest.fixture
+def _ctrl_c_interrupts():
+    """A shell's background jobs, and so some CI jobs, start with this signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
 def test_ctrl_c_ends_the_work(workers):
     done = []
 
