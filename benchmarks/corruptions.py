@@ -1,20 +1,23 @@
 """CPU seconds per image of shiftbench.corruptions against the packages it takes the place of.
 
-    python benchmarks/corruptions.py --data DIR [--fork DIR] [--size 32 224] [--device cuda]
+    python -m benchmarks.corruptions [--data DIR] [--fork DIR] [--size 32 224] [--device cuda]
 
-``--data`` holds CIFAR-10's python batches. ``ic`` is imagecorruptions 1.1.2, repaired (shiftbench.compat); ``fork`` is
-imagecorruptions-imaug, which has the same module name: ``pip install --no-deps --target DIR imagecorruptions-imaug``.
-All three get the same images and the ImageNet constants, in turns, one thread each; medians over the repeats, means
-over the five severities. 224 px images are enlarged CIFAR-10 images.
+``--data`` (or SHIFTBENCH_DATA) holds CIFAR-10's python batches; without it, crops of scikit-learn's two photographs are
+used. ``ic`` is imagecorruptions 1.1.2, repaired (shiftbench.compat); ``fork`` is imagecorruptions-imaug, which has the
+same module name: ``pip install --no-deps --target DIR imagecorruptions-imaug``. All three get the same images and the
+ImageNet constants, in turns, one thread each; medians over the repeats, means over the five severities. 224 px images
+are enlarged 32 px images.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import pickle
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -22,6 +25,7 @@ from types import ModuleType
 
 import numpy as np
 import torch
+from sklearn.datasets import load_sample_images
 from torch.nn.functional import interpolate
 
 from shiftbench.compat import imagecorruptions
@@ -33,17 +37,20 @@ SLOW_SECONDS = 0.3  # what a reference may take per severity and repeat; sets ho
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with cifar-10-batches-py")
+    parser.add_argument("--data", type=Path, default=os.environ.get("SHIFTBENCH_DATA"), help="with cifar-10-batches-py")
     parser.add_argument("--fork", type=Path, help="folder that imagecorruptions-imaug is installed in")
     parser.add_argument("--size", type=int, nargs="+", default=[32, 224], choices=sorted(CHUNK))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu", help="cuda: also time the 750,000 images of CIFAR-10-C there")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # the references divide by zero in spatter
     references = {"ic": imagecorruptions()}
     if options.fork:
         references["fork"] = load_fork(options.fork)
-    images = load_test_images(options.data)
+    else:
+        print("imagecorruptions-imaug is left out: no --fork names the folder it is installed in.")
+    images = load_images(options.data)
     for size in options.size:
         compare(resized(images[: CHUNK[size]], size), references, options.repeats)
     if options.device != "cpu":
@@ -61,9 +68,14 @@ def load_fork(folder: Path) -> ModuleType:
     return module
 
 
-def load_test_images(folder: Path) -> torch.Tensor:
-    """CIFAR-10's test images, uint8 (10000, 3, 32, 32)."""
-    with (folder / "cifar-10-batches-py" / "test_batch").open("rb") as file:
+def load_images(folder: Path | None) -> torch.Tensor:
+    """CIFAR-10's test images or 10,000 crops of photographs, uint8 (10000, 3, 32, 32)."""
+    if folder is None:
+        print("No --data and no SHIFTBENCH_DATA: crops of scikit-learn's photographs.")
+        pictures = torch.from_numpy(np.stack(load_sample_images().images)).permute(0, 3, 1, 2)
+        crops = pictures.unfold(2, 32, 4).unfold(3, 32, 4).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+        return crops[torch.randperm(len(crops), generator=torch.Generator().manual_seed(0))[:10_000]].contiguous()
+    with (Path(folder) / "cifar-10-batches-py" / "test_batch").open("rb") as file:
         return torch.from_numpy(pickle.load(file, encoding="bytes")[b"data"].reshape(-1, 3, 32, 32).copy())
 
 
@@ -115,9 +127,7 @@ def one_cell(
         "cifar table": (lambda: corrupt(images, name, severity, table="cifar"), len(images)),
     }
     for key, module in references.items():
-        with np.errstate(all="ignore"):
-            once = cpu_seconds(reference(module, 1))
-            once = min(once, cpu_seconds(reference(module, 1)))
+        once = min(cpu_seconds(reference(module, 1)) for _ in range(2))
         count = max(1, min(len(pictures), int(SLOW_SECONDS / once)))
         work[key] = reference(module, count), count
     for run, _ in work.values():

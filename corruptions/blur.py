@@ -218,6 +218,7 @@ def motion(x: Tensor, radius: float, sigma: float, angle: Tensor, table: Table) 
     taps = np.arange(2 * int(radius) + 1)
     weights = np.exp(-0.5 * (taps / sigma) ** 2)
     weights = np.tile(weights / weights.sum(), (len(x), 1)).astype(np.float32)
+    weights[weights < 1e-9] = 0  # far below a level; as denormal numbers they would take their time
     radians = np.deg2rad(angle.double().cpu().numpy())[:, None]
     down, right = np.ceil(taps * np.sin(radians) - 0.5), np.ceil(taps * np.cos(radians) - 0.5)
     if not table.published:
@@ -252,7 +253,7 @@ def _motion(
         last_down, last_right = down[i, taps - 1], right[i, taps - 1]
         top, left = max(0, -last_down), max(0, -last_right)
         tall, wide = height + abs(last_down), width + abs(last_right)
-        size = height * wide - (wide - width)
+        size = (height - 1) * wide + width
         start = (top + down[i]) * wide + left + right[i]
         padded, total = np.empty((tall, wide), np.float32), np.empty(height * wide, np.float32)
         flat, scale = padded.ravel(), weights[i]

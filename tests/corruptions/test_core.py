@@ -84,7 +84,9 @@ def test_these_draw_nothing(images: Tensor, name: str) -> None:
     assert torch.equal(corrupt(other, name, 5, seed=8), corrupt(one, name, 5).expand(2, -1, -1, -1))
 
 
-@pytest.mark.parametrize("name", [*NOISES, *"glass_blur motion_blur snow frost fog elastic_transform spatter".split()])
+@pytest.mark.parametrize(
+    "name", [*NOISES, *["glass_blur", "motion_blur", "snow", "frost", "fog", "elastic_transform", "spatter"]]
+)
 def test_index_and_seed_choose_the_randomness(images: Tensor, name: str) -> None:
     first, repeated = images[:1], images[:1].expand(6, -1, -1, -1)
     by_index = corrupt(repeated, name, 3, table="imagenet")
