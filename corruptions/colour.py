@@ -1,4 +1,4 @@
-"""Saturation and value of HSV, in float64 and in scikit-image's order of operations, so that every bit agrees."""
+"""Luma, and saturation and value of HSV, these in float64 and in scikit-image's order of operations, to the bit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from shiftbench.corruptions import backend
 
 # Which of (value, q, p, t) red, green and blue are in each sixth of the hue circle (Smith 1978).
 _SECTORS = ((0, 1, 2, 2, 3, 0), (3, 0, 0, 1, 2, 2), (2, 2, 3, 0, 0, 1))
+
+
+def luma(x: Tensor) -> Tensor:
+    """Weighted sum of red, green and blue (ITU-R BT.601), float32 (N, 3, H, W) to (N, 1, H, W); grey is its own luma."""
+    return x if x.shape[1] == 1 else (x[:, :1] * 0.299 + x[:, 1:2] * 0.587) + x[:, 2:] * 0.114
 
 
 def shift_hsv(images: Tensor, gain: float = 1.0, saturation: float = 0.0, value: float = 0.0) -> Tensor:

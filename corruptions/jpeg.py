@@ -165,6 +165,7 @@ def _code(plane: np.ndarray, steps: np.ndarray) -> None:
 
     Eight rows at a time, so that the inner loops run along a whole row of blocks.
     """
+    rows, columns, back = np.int64(11), np.int64(15), np.int64(18)  # typed, or numba compiles a copy per number
     turned = np.empty((8, plane.shape[1]), np.int32)
     for top in range(0, plane.shape[0], 8):
         strip = plane[top : top + 8]
@@ -172,18 +173,18 @@ def _code(plane: np.ndarray, steps: np.ndarray) -> None:
             for r in range(8):
                 strip[r, x] -= 128
         _turn(strip, turned)
-        _transform_forward(turned, 11)
+        _transform_forward(turned, rows)
         _turn(turned, strip)
-        _transform_forward(strip, 15)
+        _transform_forward(strip, columns)
         for v in range(8):
             line = strip[v]
             for x in range(strip.shape[1]):
                 value, step = np.float32(line[x]), np.float32(steps[v, x])
                 level = np.floor((abs(value) + np.float32(4) * step + np.float32(0.5)) / (np.float32(8) * step))
                 line[x] = np.int32(level * step if value >= np.float32(0) else -level * step)
-        _transform_inverse(strip, 11)
+        _transform_inverse(strip, rows)
         _turn(strip, turned)
-        _transform_inverse(turned, 18)
+        _transform_inverse(turned, back)
         _turn(turned, strip)
         for r in range(8):
             line = strip[r]
@@ -201,7 +202,7 @@ def _turn(x: np.ndarray, out: np.ndarray) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def _transform_forward(x: np.ndarray, shift: int) -> None:
+def _transform_forward(x: np.ndarray, shift: np.int64) -> None:
     x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
     for i in range(x.shape[1]):
         samples = x0[i], x1[i], x2[i], x3[i], x4[i], x5[i], x6[i], x7[i]
@@ -209,7 +210,7 @@ def _transform_forward(x: np.ndarray, shift: int) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def _transform_inverse(x: np.ndarray, shift: int) -> None:
+def _transform_inverse(x: np.ndarray, shift: np.int64) -> None:
     x0, x1, x2, x3, x4, x5, x6, x7 = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
     for i in range(x.shape[1]):
         samples = x0[i], x1[i], x2[i], x3[i], x4[i], x5[i], x6[i], x7[i]

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from shiftbench.corruptions.backend import to_uint8
+from shiftbench.corruptions.colour import luma
 from shiftbench.corruptions.linear import resize, separable
 from shiftbench.errors import InputError
 
@@ -20,21 +21,24 @@ _NAMES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 
 
 @lru_cache(maxsize=16)
-def textures(factor: float, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def textures(factor: float, channels: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """The five textures, resized for an image size.
 
     Args:
         factor: the table's resize factor, :attr:`Table.frost`.
+        channels: 3, or 1 for grey textures.
         height: of the images in pixels.
         width: of the images in pixels.
 
     Returns:
-        All pixels, uint8 (3, P); the textures' (height, width), int64 (5, 2); the first pixel of each, int64 (5,).
+        All pixels, uint8 (channels, P); the textures' (height, width), int64 (5, 2); the first pixel of each, int64 (5,).
 
     Raises:
         InputError: imagecorruptions is not installed.
     """
     resized = [_resized(texture, factor, height, width) for texture in _originals()]
+    if channels == 1:
+        resized = [to_uint8(luma(texture[None].float())[0], nudge=0.5) for texture in resized]
     shape = torch.tensor([texture.shape[1:] for texture in resized])
     sizes = shape.prod(1)
     return torch.cat([texture.flatten(1) for texture in resized], 1), shape, sizes.cumsum(0) - sizes

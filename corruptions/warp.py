@@ -93,14 +93,14 @@ def _elastic(images: np.ndarray, affine: np.ndarray, field: np.ndarray, out: np.
                 for u in range(width):
                     across[v, u] = (a * np.float32(u) + b * np.float32(v)) + c
                     down[v, u] = (d * np.float32(u) + e * np.float32(v)) + f
-            _resample(x, across, down, 1, moved)
+            _resample(x, across, down, np.int64(1), moved)
             x, moved = moved, x
         if len(field):
             for v in range(height):
                 for u in range(width):
                     across[v, u] = np.float32(u) + field[i, 0, v, u]
                     down[v, u] = np.float32(v) + field[i, 1, v, u]
-            _resample(x, across, down, 0, moved)
+            _resample(x, across, down, np.int64(0), moved)
             x, moved = moved, x
         for k in range(channels):
             for v in range(height):
@@ -109,7 +109,7 @@ def _elastic(images: np.ndarray, affine: np.ndarray, field: np.ndarray, out: np.
 
 
 @numba.njit(nogil=True, cache=True)
-def _resample(x: np.ndarray, across: np.ndarray, down: np.ndarray, whole: int, out: np.ndarray) -> None:
+def _resample(x: np.ndarray, across: np.ndarray, down: np.ndarray, whole: np.int64, out: np.ndarray) -> None:
     """Row by row: first all places and shares, on vectors; then the pixels."""
     channels, height, width = x.shape
     one, stride = np.float32(1), np.int32(width)
@@ -134,8 +134,9 @@ def _resample(x: np.ndarray, across: np.ndarray, down: np.ndarray, whole: int, o
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _inside_one(index: np.float32, n: int, whole: int) -> np.int32:
-    """:func:`_inside` of a whole float32 number, without branches."""
+def _inside_one(index: np.float32, n: int, whole: np.int64) -> np.int32:
+    """:func:`_inside` of a whole float32 number, without branches; inside also where an almost singular map leads."""
     period = np.float32(2 * (n - whole))
     index = index - period * np.floor(index / period)
-    return np.int32(min(index, period - np.float32(1 - whole) - index))
+    place = int(np.int32(min(index, period - np.float32(1 - whole) - index)))
+    return np.int32(min(max(place, 0), n - 1))

@@ -10,7 +10,7 @@ from torch import Tensor
 from shiftbench.corruptions import backend
 from shiftbench.corruptions.backend import cut, to_uint8
 from shiftbench.corruptions.blur import motion
-from shiftbench.corruptions.colour import shift_hsv
+from shiftbench.corruptions.colour import luma, shift_hsv
 from shiftbench.corruptions.droplets import droplets
 from shiftbench.corruptions.linear import gaussian, separable, zoom
 from shiftbench.corruptions.plasma import plasma
@@ -20,11 +20,6 @@ from shiftbench.corruptions.textures import textures
 
 _WATER = (175.0, 238.0, 238.0)
 _MUD = (63.0, 42.0, 20.0)
-
-
-def _luma(x: Tensor) -> Tensor:
-    """(N, 3, H, W) to (N, 1, H, W); a grey image is its own luma."""
-    return x if x.shape[1] == 1 else (x[:, :1] * 0.299 + x[:, 1:2] * 0.587) + x[:, 2:] * 0.114
 
 
 def snow(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
@@ -49,7 +44,7 @@ def snow(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
         _snow(images.numpy(), layer.numpy(), np.array([weight, 1 - weight], np.float32), out.numpy())
         return out
     x, layer = images.float(), layer.round()[..., :height, :width]
-    x = weight * x + (1 - weight) * torch.maximum(x, _luma(x) * 1.5 + 127.5)
+    x = weight * x + (1 - weight) * torch.maximum(x, luma(x) * 1.5 + 127.5)
     return to_uint8(x + (layer + layer.flip(-1, -2)))
 
 
@@ -81,9 +76,7 @@ def frost(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
     The published code lists six textures and draws one of the first five; so do we.
     """
     channels, height, width = images.shape[1:]
-    pixels, shape, start = (part.to(images.device) for part in textures(table.frost, height, width))
-    if channels == 1:
-        pixels = to_uint8(_luma(pixels[None].float())[0], nudge=0.5)
+    pixels, shape, start = (part.to(images.device) for part in textures(table.frost, channels, height, width))
     place = draws.uniform((3,), 0, 1, 0)
     which = (place[:, 0] * len(shape)).long()
     top, left = (place[:, 1:] * (shape[which] - torch.tensor([height, width], device=images.device))).long().unbind(1)
@@ -172,7 +165,7 @@ def spatter(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tens
     liquid = separable(liquid, gaussian(height, smoothing), gaussian(width, smoothing))
     colour = torch.tensor(_MUD if is_mud else _WATER, device=images.device)[None, :, None, None]
     if images.shape[1] == 1:
-        colour = _luma(colour)
+        colour = luma(colour)
     if is_mud:
         spots = (liquid > threshold).float()
         spots = separable(spots, gaussian(height, strength), gaussian(width, strength))

@@ -84,6 +84,12 @@ def test_affine_resampling_is_opencvs(photographs: Callable[..., Tensor]) -> Non
             assert difference.mean() < 1.5
 
 
+@pytest.mark.parametrize("scale", [1e6, 1e12, float("inf"), float("nan")])
+def test_a_degenerate_map_reads_inside_the_image(images: Tensor, scale: float) -> None:
+    maps = torch.tensor([[scale, -scale, 0.0], [0.0, scale, 1.0]]).repeat(12, 1, 1)
+    assert warp.elastic(images, maps, None).shape == images.shape
+
+
 def test_no_displacement_is_the_image(images: Tensor) -> None:
     assert torch.equal(warp.elastic(images, None, torch.zeros(12, 2, 32, 32)), images)
     identity = torch.tensor([[1.0, 0, 0], [0, 1, 0]]).repeat(12, 1, 1)

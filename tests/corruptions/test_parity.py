@@ -55,7 +55,7 @@ def its_draws(name: str, row: tuple[float, ...], height: int, width: int, seed: 
         return {"n0": legacy.normal(size=(height, width)), "u1": legacy.random_sample(1)}
     if name == "frost":
         which = legacy.randint(5)
-        h, w = textures(TABLE.frost, height, width)[1][which].tolist()
+        h, w = textures(TABLE.frost, 3, height, width)[1][which].tolist()
         top, left = legacy.randint(0, h - height), legacy.randint(0, w - width)
         return {"u0": np.array([(which + 0.5) / 5, (top + 0.5) / (h - height), (left + 0.5) / (w - width)])}
     delta, repetitions = int(row[1]), int(row[2])

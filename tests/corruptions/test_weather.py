@@ -38,7 +38,7 @@ def frost_file(name: str) -> np.ndarray:
     ],
 )
 def test_textures_are_opencvs(table: str, scale: float, interpolation: int | None) -> None:
-    pixels, shapes, starts = textures.textures(TABLES[table].frost, 32, 32)
+    pixels, shapes, starts = textures.textures(TABLES[table].frost, 3, 32, 32)
     assert len(shapes) == 5  # the published code never draws the sixth
     for name, (height, width), start in zip(textures._NAMES, shapes.tolist(), starts.tolist(), strict=True):
         expected = frost_file(name)
