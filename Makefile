@@ -6,6 +6,8 @@ TORCH ?=
 ARGS ?=
 
 BIN := $(CURDIR)/.venv/bin
+# One process per core; a file stays in one process.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 ENVIRONMENT := .venv/installed
 TRAINED := demo/trained
 WHEEL := build/wheel
@@ -19,10 +21,10 @@ demo: $(TRAINED) ## train ConCURL on digits, score it under 75 corruptions, in d
 	cd demo && $(BIN)/shiftbench evaluate --shift corruption
 
 test: $(ENVIRONMENT) ## the fast tests
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: $(ENVIRONMENT) ## all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: $(ENVIRONMENT) ## format, lint, types of the installed package, fast tests
 	$(BIN)/ruff format --check .
@@ -32,13 +34,13 @@ check: $(ENVIRONMENT) ## format, lint, types of the installed package, fast test
 	$(BIN)/python -m pip install --quiet --no-deps --target $(WHEEL)/installed $(WHEEL)/*.whl
 	cd $(WHEEL)/installed && MYPYPATH=. $(BIN)/mypy --config-file $(CURDIR)/pyproject.toml \
 	    --cache-dir $(CURDIR)/.mypy_cache -p shiftbench
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 goldens: $(ENVIRONMENT) ## compute the corruptions' reference outputs anew
 	$(BIN)/python tests/corruptions/make_goldens.py
 
 bench-corruptions: $(ENVIRONMENT) ## measure the corruptions' speed
-	$(BIN)/python -m benchmarks.corruptions
+	$(BIN)/python -m benchmarks.corruptions $(ARGS)
 
 clean: ## remove everything that these targets make
 	rm -rf .venv build demo data-unpacked *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -78,7 +78,7 @@ def _rim_blurred(disk: np.ndarray, rim: np.ndarray) -> np.ndarray:
     total = rim[0] * disk
     for tap, weight in enumerate(rim[1:].astype(float), 1):
         pair = disk[:, reflect(places - tap, len(places))] + disk[:, reflect(places + tap, len(places))]
-        total = (pair * weight + total).astype(np.float32)
+        total = (pair.astype(float) * weight + total).astype(np.float32)
     return total
 
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ KINDS = {
     "backbones": registry.BACKBONES,
     "encoders": registry.ENCODERS,
 }
+OWN_DATA = ("folder", "npz")  # data sets that are wherever the user says
 DONE, BUG, FIXABLE, INTERRUPTED = 0, 1, 2, 130
 HYDRA_FLAGS = ("--cfg", "--package", "--config-dir", "--config-path", "--config-name", "--info")
 HYDRA_SWITCHES = ("-m", "--multirun", "--resolve")
@@ -30,6 +32,8 @@ HYDRA_SWITCHES = ("-m", "--multirun", "--resolve")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code: 0 done, 1 our bug, 2 the user can fix it, 130 interrupted."""
     parser = _parser()
+    if "" not in sys.path:
+        sys.path.append("")  # module:attribute may stand in the current folder; last, so that it hides nothing
     try:
         given, rest = parser.parse_known_args(arguments)
         given.overrides = [*getattr(given, "overrides", []), *rest]
@@ -43,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return _fail(f"cannot read or write {error.filename or 'a file'}: {error.strerror or error}")
     return DONE
 
 
@@ -150,7 +154,7 @@ def _evaluate(given: argparse.Namespace) -> None:
     overrides += [f"{key}={getattr(given, key)}" for key in ("limit", "overwrite") if getattr(given, key) is not None]
 
     def task(config: dict[str, Any]) -> None:
-        from shiftbench.console import say, stdout
+        from shiftbench.console import print_whole, say
         from shiftbench.evaluation import evaluate
         from shiftbench.reports import report
         from shiftbench.reports.tables import terminal_table
@@ -158,7 +162,7 @@ def _evaluate(given: argparse.Namespace) -> None:
         baseline = config["baseline"]
         results = evaluate(**config)
         page = report(results, baseline=baseline)
-        stdout.print(terminal_table(results))
+        print_whole(terminal_table(results))
         say(f"Tables: {results.folder}   Page: {page.resolve()}")
         _report_failures(results)
 
@@ -266,6 +270,8 @@ def _data_overrides(data: str | None) -> list[str]:
     name, colon, path = data.partition(":")
     if name not in registry.DATASETS:
         raise unknown("data set", name, registry.DATASETS)
+    if name in OWN_DATA and not path:
+        raise InputError(f"--data {name} needs a path: --data {name}:PATH.")
     return [f"data={name}"] + ([f"data.path={_quoted(path)}"] if colon else [])
 
 
@@ -279,7 +285,7 @@ def _data_of_newest_run(given: argparse.Namespace) -> str | None:
 
     run = newest_run(Path("runs"))
     data = trained_on(run)
-    if data not in registry.DATASETS or data in ("folder", "npz"):
+    if data not in registry.DATASETS or data in OWN_DATA:
         raise InputError(f"The newest run, {run}, was trained on {data}: say with --data what to score it on.")
     return data
 
@@ -329,6 +335,8 @@ def _check_groups(overrides: Sequence[str]) -> None:
     groups = {"method": registry.METHODS, "data": registry.DATASETS, "clustering": registry.CLUSTERERS}
     for override in overrides:
         key, _, value = override.partition("=")
+        if key == "recipe" and not (resources.files("shiftbench.configs") / "recipe" / f"{value}.yaml").is_file():
+            raise InputError(f"There is no recipe {value!r}; it follows from method and data by itself.")
         for name in value.split(",") if key in groups else []:
             if name not in groups[key] and name != "base":
                 raise unknown(groups[key].kind, name, groups[key])

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 stderr = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False)
@@ -15,6 +17,13 @@ stdout = Console(highlight=False)
 def say(message: str) -> None:
     """Print one line for the person who waits; shown whether or not stderr is a terminal."""
     stderr.print(message, markup=False, soft_wrap=True)
+
+
+def print_whole(table: Table) -> None:
+    """Print a table to stdout with every character, wider than the terminal if it must be: a cut number is a wrong one."""
+    wide = Console(file=stdout.file, highlight=False, width=400)
+    wide.width = max(stdout.width, Measurement.get(wide, wide.options, table).maximum)
+    wide.print(table)
 
 
 @contextmanager

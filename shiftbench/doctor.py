@@ -66,7 +66,12 @@ def _try(checkpoint: str) -> Iterator[str]:
     yield f"encoder    {encoder.name}, fingerprint {encoder.fingerprint[:12]}, {encoder.origin or 'no origin known'}"
     images = torch.randint(0, 256, (PROBE, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     begun = time.perf_counter()
-    features = encoder.features(images)
+    try:
+        features = encoder.features(images)
+    except InputError:
+        raise
+    except Exception as error:  # an encoder may be anyone's code
+        raise InputError(f"{encoder.name} fails on 64 random images: {type(error).__name__}: {error}") from error
     rate = PROBE / (time.perf_counter() - begun)
     for name, values in features.items():
         default = " (default)" if name == encoder.feature_name() else ""

@@ -90,7 +90,9 @@ def evaluate(
         checkpoint = str(newest_run(Path(runs)))
         say(f"Evaluating the newest run, {checkpoint}")
     command = _command(locals())
-    workers = workers or os.cpu_count() or 1
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    if not isinstance(workers, int) or workers < 1:
+        raise InputError(f"workers={workers}: a whole number of at least 1 is needed.")
     if overwrite not in OVERWRITE:
         raise unknown("overwrite", overwrite, OVERWRITE)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -130,6 +132,11 @@ def _todo(plan: Plan, overwrite: str) -> dict[Condition, list[str]]:
         return stale or (overwrite == "missing" and kept is not None and not kept.ok)
 
     todo = {condition: [slug for slug in plan.encoders if needed(slug, condition)] for condition in plan.conditions}
+    planned = {plan.path(slug, condition) for condition in plan.conditions for slug in plan.encoders}
+    if others := set((plan.folder / "partitions").glob("*/[!.]*.npz")) - planned:
+        say(
+            f"{plan.folder} also holds {len(others)} cells of other encoders or shifts; the tables will be of this call alone"
+        )
     missing, total = sum(map(len, todo.values())), len(plan.conditions) * len(plan.encoders)
     if missing < total:
         say(f"Going on in {plan.folder}: {total - missing} of {total} are there already")

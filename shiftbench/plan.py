@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from shiftbench.console import say
 from shiftbench.corruptions import resolve_table
 from shiftbench.data import load_dataset
 from shiftbench.data.shifts import conditions
@@ -112,8 +113,8 @@ def make_plan(
     for name, value in {"seeds": seeds, "batch_size": batch_size, "limit": limit}.items():
         if value is not None and (not isinstance(value, int) or value < 1):
             raise InputError(f"{name}={value}: a whole number of at least 1 is needed.")
-    if not isinstance(seed, int):
-        raise InputError(f"seed={seed}: a whole number is needed.")
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed={seed}: a whole number of at least 0 is needed.")
     protocols, floors = _listed(protocols), _listed(floors)
     for protocol in protocols:
         if protocol not in PROTOCOLS:
@@ -127,6 +128,9 @@ def make_plan(
     wanted = conditions(_listed(shift), resolved)
     number, source = _clusters(k, dataset)
     encoders = _encoders(checkpoint, floors, device)
+    features = dict.fromkeys(name for encoder in encoders.values() for name in encoder.feature_names)
+    if feature != "auto" and feature not in features:
+        raise unknown("feature", feature, ["auto", *features])
     plan = Plan(
         data=dataset,
         encoders=encoders,
@@ -216,7 +220,12 @@ def _encoders(
     encoders += [load_encoder(f"random:{backbone}" if one == "random" else one, device=device) for one in floors]
     if not encoders:
         raise InputError("Nothing to evaluate: checkpoint and floors are both empty.")
-    return _named(list({encoder.fingerprint: encoder for encoder in encoders}.values()))
+    distinct: dict[str, Encoder] = {}
+    for encoder in encoders:
+        same = distinct.setdefault(encoder.fingerprint, encoder)
+        if same is not encoder:
+            say(f"{encoder.name} has the weights of {same.name} and is scored once, as {same.name}")
+    return _named(list(distinct.values()))
 
 
 def _encoder(one: Any, device: str) -> Encoder:

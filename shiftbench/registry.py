@@ -85,11 +85,13 @@ def import_target(target: str) -> Any:
     """
     module, _, attribute = target.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        imported = import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or not (module == error.name or module.startswith(error.name + ".")):
-            raise  # the module exists; something it needs does not
         raise InputError(f"Cannot import {target!r}: there is no module {error.name!r}.") from error
+    except Exception as error:  # a stranger's module may raise anything
+        raise InputError(f"Cannot import {target!r}: {type(error).__name__}: {error}") from error
+    try:
+        return getattr(imported, attribute)
     except AttributeError as error:
         raise InputError(f"Cannot import {target!r}: module {module!r} has no attribute {attribute!r}.") from error
 

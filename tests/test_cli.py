@@ -10,10 +10,14 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from rich.console import Console
 
 from shiftbench.cli import KINDS, main
+from shiftbench.console import print_whole
 from shiftbench.encoders.backbones import Head, build_backbone
 from shiftbench.encoders.files import save_encoder
+from shiftbench.evaluation import evaluate
+from shiftbench.reports.tables import terminal_table
 
 QUICK = ["trainer.epochs=1", "trainer.batch=256"]
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -174,6 +178,12 @@ def test_doctor(capsys, run):
         (["evaluate", "--checkpoint", "pixels", "--data", "folder:none"], "No folder 'none'"),
         (["evaluate", "--checkpoint", "pixels", "data=folder"], "data.path"),
         (["evaluate", "--checkpoint", "pixels", "seed=x"], "seed=x: a whole number"),
+        (["evaluate", "--checkpoint", "pixels", "seed=-1"], "seed=-1: a whole number"),
+        (["evaluate", "--checkpoint", "pixels", "feature=hed"], "Unknown feature 'hed'"),
+        (["evaluate", "--checkpoint", "pixels", "workers=0"], "workers=0"),
+        (["evaluate", "--checkpoint", "pixels", "--data", "folder"], "--data folder:PATH"),
+        (["evaluate", "--checkpoint", "pixels", "--data", "folder:empty", "data.size=a"], "data.size=a"),
+        (["train", "recipe=foo"], "no recipe 'foo'"),
         (["evaluate", "--checkpoint", "pixels", "seeds=many"], "seeds=many: a whole number"),
         (["evaluate", "--checkpoint", "pixels", "sed=3"], "sed"),
         (["evaluate", "--checkpoint", "pixels", "results=notes.txt/r"], "notes.txt"),
@@ -270,3 +280,40 @@ def test_corrupt_bad_input(capsys, words, message):
     assert message in err
     assert err.count("\n") == 1
     assert not Path("out").exists()
+
+
+def test_a_callable_in_the_current_folder_is_found(capsys):
+    Path("mine_here.py").write_text("def features(images):\n    return images.flatten(1).float() / 255\n")
+    words = ["--checkpoint", "mine_here:features", "--limit", "40", "seeds=2", "data=digits", "floors=[]"]
+    code, out, err = said(capsys, "evaluate", *words)
+    assert code == 0, err
+    assert "mine_here:features" in out
+
+
+def test_no_number_of_the_table_is_cut(capsys, monkeypatch):
+    monkeypatch.setattr("shiftbench.console.stdout", Console(width=40, highlight=False))
+    results = evaluate("pixels", floors=[], limit=60, seeds=3, shift="fog-5")
+    print_whole(terminal_table(results))
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert "agreem." in out
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import no_such_library", "no module 'no_such_library'"),
+        ("def f(:", "SyntaxError"),
+        ("raise RuntimeError('at import')", "RuntimeError: at import"),
+        ("def features(images):\n    raise ValueError('my bug')", "ValueError: my bug"),
+        ("def features(images):\n    return None", "fails on 64 random images"),
+    ],
+)
+def test_a_callable_that_does_not_work_is_one_line(capsys, monkeypatch, source, message):
+    name = f"mine{abs(hash(source))}"
+    Path(f"{name}.py").write_text(source)
+    monkeypatch.setattr(sys, "path", [*sys.path, ""])
+    code, _, err = said(capsys, "doctor", "--checkpoint", f"{name}:features")
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1

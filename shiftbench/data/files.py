@@ -32,8 +32,8 @@ def load_folder(path: str, size: int = 32) -> Dataset:
     root = Path(path).expanduser()
     if not root.is_dir():
         raise InputError(f"No folder {path!r}.")
-    if size < 8:
-        raise InputError(f"data.size={size} is too small: 8 is the least.")
+    if not isinstance(size, int) or size < 8:
+        raise InputError(f"data.size={size}: a whole number of pixels, at least 8, is needed.")
     parts = [root / "train", root / "test"]
     if all(part.is_dir() for part in parts):
         found = [_list(part) for part in parts]
@@ -62,7 +62,7 @@ def load_npz(path: str) -> Dataset:
             arrays = {key: archive[key] for key in archive.files}
     except FileNotFoundError as error:
         raise InputError(f"No file {path!r}.") from error
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, AttributeError) as error:
         raise InputError(f"{path!r} is not an .npz of plain arrays ({error}).") from error
     if "train_images" in arrays and "test_images" in arrays:
         splits = [_arrays(arrays, f"{part}_", path) for part in ("train", "test")]

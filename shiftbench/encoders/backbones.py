@@ -27,7 +27,13 @@ def build_backbone(name: str) -> nn.Module:
     Raises:
         InputError: no such backbone, or it does not say its ``feature_dim``.
     """
-    backbone = BACKBONES.load(name)()
+    build = BACKBONES.load(name)
+    try:
+        backbone = build()
+    except Exception as error:  # a user's own class may raise anything
+        raise InputError(
+            f"Backbone {name!r} cannot be built without arguments: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(getattr(backbone, "feature_dim", None), int):
         raise InputError(f"Backbone {name!r} needs an integer attribute feature_dim, the width of its output.")
     return backbone

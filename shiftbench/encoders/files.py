@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,8 @@ def _load_state_dict(
     state = _plain(_read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path), path)
     backbone = build_backbone(arch)
     heads_dropped = _fill(backbone, _strip(state, backbone), repr(path.name), may_drop_head=True)
+    if size is not None and not (str(size).isdigit() and int(size) >= 8):
+        raise InputError(f"size={size}: a whole number of pixels, at least 8, is needed.")
     origin = {"sha256": sha256(path), "backbone": arch, "norm": norm, "dropped": heads_dropped}
     preprocess = Preprocess(*normalisation(norm), size=int(size) if size else None)
     return module_encoder(path.stem, backbone, preprocess, device=device, origin=origin)
@@ -201,7 +204,9 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch asks to report pickle protocols that it does not know
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if blocked:
@@ -241,8 +246,9 @@ def _strip(state: dict[str, torch.Tensor], module: nn.Module) -> dict[str, torch
 
 def _fill(module: nn.Module, state: dict[str, torch.Tensor], where: str, may_drop_head: bool = False) -> list[str]:
     """Load all of a module's tensors or say which do not fit; returns the names that were left over."""
-    own = module.state_dict()
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    own = {key: value for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}
+    state = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    missing = [key for key in own if key not in state]
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
     extra = [key for key in state if key not in own]
     if missing or wrong or (extra and not may_drop_head):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shiftbench.corruptions import SEVERITIES, TABLES, corrupt, corruptions
+from shiftbench.corruptions.severity import CONSTANTS
 from shiftbench.errors import InputError
 from shiftbench.registry import CORRUPTIONS
 
@@ -178,6 +181,17 @@ def test_bad_input(change: dict[str, Any], error: type[Exception], message: str)
     with pytest.raises(InputError, match=message) as caught:
         corrupt(**given_)
     assert isinstance(caught.value, error)
+
+
+def test_a_corruption_of_ones_own(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def posterise(images: Tensor, constants: tuple[float, ...], *_: object) -> Tensor:
+        return images & (256 - (1 << (8 - int(constants[0]))))
+
+    module = ModuleType("mine")
+    module.posterise = posterise  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mine", module)
+    monkeypatch.setitem(CONSTANTS, "mine:posterise", {"imagenet": ((6,), (5,), (4,), (3,), (2,))})
+    assert torch.equal(corrupt(images, "mine:posterise", 4, table="cifar"), images & 0b11100000)
 
 
 def test_integers_of_numpy_are_welcome() -> None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import platform
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -35,3 +38,24 @@ def test_golden_hashes(goldens: ModuleType, path: str, request: pytest.FixtureRe
     now = goldens.hashes()
     changed = [(name, table) for name in written for table in TABLES if now[name][table] != written[name][table]]
     assert changed == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processor", ["generic", "haswell"])
+def test_golden_hashes_on_an_older_processor(
+    goldens: ModuleType, processor: str, run_python: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Compiled for other vector widths, without and with fused multiply-adds to be tempted by."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("these processors are x86-64")
+    script = str(goldens.FILE.with_name("make_goldens.py"))
+    code = f"import json, runpy; print(json.dumps(runpy.run_path({script!r})['hashes']()))"
+    result = run_python(
+        code,
+        NUMBA_CPU_NAME=processor,
+        NUMBA_CPU_FEATURES="",
+        NUMBA_CACHE_DIR=str(tmp_path),
+        ATEN_CPU_CAPABILITY="default",
+    )
+    assert result.stdout, result.stderr
+    assert json.loads(result.stdout) == json.loads(goldens.FILE.read_text())

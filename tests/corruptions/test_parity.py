@@ -98,7 +98,7 @@ def test_within_a_level(reference: ModuleType, images: Tensor, name: str, severi
     """The share leaves out the plain image, whose values are all whole in exact arithmetic."""
     difference = levels_differ(reference, images, name, severity)
     assert difference.max() <= 1
-    assert (difference[:-1] > 0).mean() < 0.004
+    assert (difference[:-1] > 0).mean() < 0.003
 
 
 @pytest.mark.parametrize("severity", [1, 3, 5])

@@ -143,6 +143,10 @@ def test_unusable_arrays(tmp_path, arrays, change, message):
 def test_other_content(tmp_path):
     with pytest.raises(InputError, match="holds pixels"):
         load_dataset("npz", path=save(tmp_path / "x.npz", pixels=np.zeros(3)))
+    for content in ("", "hello"):
+        (tmp_path / "text.npz").write_text(content)
+        with pytest.raises(InputError, match="not an"):
+            load_dataset("npz", path=str(tmp_path / "text.npz"))
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(InputError, match="not an"):
         load_dataset("npz", path=str(tmp_path / "text.npz"))

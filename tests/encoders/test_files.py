@@ -78,7 +78,7 @@ def test_a_classifier_head_is_dropped_and_named(tmp_path, backbone):
 
 
 def test_a_missing_tensor_is_an_error(tmp_path, backbone):
-    state = backbone.state_dict()
+    state = {key: value for key, value in backbone.state_dict().items() if not key.endswith("tracked")}
     lost = next(key for key in state if key.endswith("weight"))
     del state[lost]
     torch.save(state, tmp_path / "w.pt")
@@ -169,6 +169,9 @@ def test_unfinished_run_says_how_to_go_on(tmp_path):
         ("{tmp}/w.pt?arch=small_cnn&norm=imagnet", "Unknown norm"),
         ("{tmp}/w.pt?arch=smal_cnn&norm=none", "Did you mean 'small_cnn'"),
         ("{tmp}/w.pt?archh=x", "takes no such option"),
+        ("{tmp}/w.pt?arch=small_cnn&norm=none&size=x", "size=x"),
+        ("{tmp}/w.pt?arch=small_cnn&norm=none&size=-3", "size=-3"),
+        ("{tmp}/w.pt?arch=torch.nn:Linear&norm=none", "cannot be built without arguments"),
         ("pixels:3", "takes nothing"),
         ("random:resnet999", "Unknown backbone"),
         ("no_such_module:f", "there is no module"),
