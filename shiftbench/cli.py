@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     corrupt.add_argument("--corruption", metavar="NAME", action="append", help="default: the 15 common ones; repeat")
     corrupt.add_argument("--table", metavar="NAME", default="auto", help="severity constants; default by image size")
     corrupt.add_argument("--seed", metavar="N", type=int, default=0)
+    corrupt.add_argument("--size", metavar="N", type=int, help="pixels that a folder's images are cut to; default 32")
     corrupt.add_argument("--preview", action="store_true", help="one labelled picture of all corruptions instead")
 
     listing = _command(commands, "list", _list, "what can be named")
@@ -191,32 +192,32 @@ def _report(given: argparse.Namespace) -> None:
 
 
 def _corrupt(given: argparse.Namespace) -> None:
-    from shiftbench.console import say
-
     _no_overrides(given)
-    name, colon, path = given.data.partition(":")
     _data_overrides(given.data)
-    from shiftbench.data import load_dataset
-
-    data = load_dataset(name, **({"path": path} if colon else {}))
-    out = Path(given.out)
-    if given.preview:
-        from shiftbench.corruptions.preview import save_contact_sheet
-
-        save_contact_sheet(out, data.test.images[:19], table=given.table, seed=given.seed, names=given.corruption)
-        say(f"Picture: {out.resolve()}")
-        return
-    if data.test.labels is None:
-        raise InputError(f"{given.data} has no labels, and the {given.layout} layout needs them.")
-    from shiftbench.console import progress
+    from shiftbench.console import progress, say
     from shiftbench.corruptions import corruptions
     from shiftbench.corruptions.export import write_set
+    from shiftbench.corruptions.preview import save_contact_sheet
+    from shiftbench.data import load_dataset
 
-    names = given.corruption or corruptions("common")
-    with progress("Corrupting images", 5 * len(names) * len(data.test)) as advance:
+    name, colon, path = given.data.partition(":")
+    options = ({"path": path} if colon else {}) | ({"size": given.size} if given.size is not None else {})
+    if given.size is not None and name != "folder":
+        raise InputError(f"--size is for --data folder:PATH; {name} has a size of its own.")
+    data = load_dataset(name, **options)
+    test, classes = data.test, data.classes
+    out, names = Path(given.out), given.corruption
+    if given.preview:
+        save_contact_sheet(out, test.images[:19], table=given.table, seed=given.seed, names=names)
+        say(f"Picture: {out.resolve()}")
+        return
+    if test.labels is None:
+        raise InputError(f"{given.data} has no labels, and the {given.layout} layout needs them.")
+    names = names or corruptions("common")
+    with progress("Corrupting images", 5 * len(names) * len(test)) as advance:
         write_set(
-            out, data.test.images, data.test.labels, layout=given.layout, names=names, table=given.table,
-            seed=given.seed, classes=data.classes, workers=os.cpu_count() or 1, advance=advance,
+            out, test.images, test.labels, layout=given.layout, names=names, table=given.table, seed=given.seed,
+            classes=classes, workers=os.cpu_count() or 1, advance=advance,
         )  # fmt: skip
     say(f"Written: {out.resolve()}")
 

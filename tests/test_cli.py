@@ -258,6 +258,16 @@ def test_corrupt_writes_the_official_layout_once(capsys):
     assert {path.name: path.stat().st_mtime_ns for path in Path("digits-c").iterdir()} == before
 
 
+def test_corrupt_a_folder_of_images_at_their_own_size(capsys):
+    Path("photos").mkdir()
+    for i in range(6):
+        Image.fromarray(np.full((50, 60, 3), 40 * i, np.uint8)).save(f"photos/{i}.png")
+    words = ["corrupt", "--data", "folder:photos", "--preview", "-o", "sheet.png"]
+    assert said(capsys, *words, "--size", "48", "--corruption", "fog")[0] == 0
+    assert said(capsys, "corrupt", "--data", "folder:photos", "-o", "out")[0] == 2  # no labels
+    assert said(capsys, "corrupt", "--size", "48", "-o", "out")[0] == 2  # digits have theirs
+
+
 def test_corrupt_preview(capsys):
     assert said(capsys, "corrupt", "--preview", "-o", "sheet.png")[0] == 0
     with Image.open("sheet.png") as sheet:
