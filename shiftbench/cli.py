@@ -24,9 +24,8 @@ KINDS = {
     "encoders": registry.ENCODERS,
 }
 OWN_DATA = ("folder", "npz")  # data sets that are wherever the user says
-DONE, BUG, FIXABLE, INTERRUPTED = 0, 1, 2, 130
+DONE, FIXABLE, INTERRUPTED = 0, 2, 130  # python itself ends with 1 on a bug of ours
 HYDRA_FLAGS = ("--cfg", "--package", "--config-dir", "--config-path", "--config-name", "--info")
-HYDRA_SWITCHES = ("-m", "--multirun", "--resolve")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shiftbench.metrics.robustness import calibrated_drop, effective_robustness, mce, relative_mce
+from shiftbench.metrics.robustness import MIN_ENCODERS, calibrated_drop, effective_robustness, mce, relative_mce
 from shiftbench.results import SUMMARY_KEYS, ok
 
 BASELINE = "pixels"
 RESAMPLES, LEVEL = 1000, 0.95
-MIN_ENCODERS = 5
 CONDITION = ["shift", "corruption", "severity"]
 CLEAN, CHANCE = ("clean", "", 0), ("chance", "", 0)
 

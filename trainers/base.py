@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """A way to learn features from unlabelled images: a backbone, heads on top of it, and a loss.
 
     A subclass takes its hyper-parameters as annotated keyword-only arguments after ``samples`` and ``k``;
@@ -45,6 +46,7 @@ class Method(nn.Module):
         with torch.autocast(images.device.type, dtype=self.precision if low else None, enabled=low):
             return self.backbone(images).float()
 
+    @abstractmethod
     def losses(self, views: Sequence[torch.Tensor], index: torch.Tensor) -> dict[str, torch.Tensor]:
         """The weighted terms whose sum is the loss.
 
@@ -55,7 +57,6 @@ class Method(nn.Module):
         Returns:
             ``{name: scalar}``; the same names in every step.
         """
-        raise NotImplementedError
 
     def before_step(self) -> None:
         """Called before each step's forward pass, without gradients (renormalise prototypes)."""

@@ -21,7 +21,7 @@ from shiftbench.registry import METRICS
 
 Values = NDArray[np.float64]
 
-_MIN_ENCODERS = 5  # a line through fewer points says little about the next one
+MIN_ENCODERS = 5  # a line through fewer points says little about the next one
 
 
 def bootstrap_mean(
@@ -260,7 +260,7 @@ def effective_robustness(clean: ArrayLike, shifted: ArrayLike) -> Values:
         raise InputError(f"clean and shifted must hold one score per encoder, not shapes {x.shape} and {y.shape}.")
     inside = (x > 0) & (x < 1) & (y > 0) & (y < 1)
     residual = np.full(len(x), np.nan)
-    if inside.sum() < _MIN_ENCODERS or np.ptp(x[inside]) == 0:
+    if inside.sum() < MIN_ENCODERS or np.ptp(x[inside]) == 0:
         return residual
     slope, intercept = np.polyfit(logit(x[inside]), logit(y[inside]), deg=1)
     residual[inside] = y[inside] - expit(slope * logit(x[inside]) + intercept)
