@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -76,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help="run folder, weights.pt?arch=..&norm=.., module:callable; repeat",
     )
-    evaluate.add_argument("--shift", metavar="NAME", action="append", help="corruption, fog, fog-3, all; repeat")
+    evaluate.add_argument(
+        "--shift", metavar="NAME", action="append", help="corruption, natural, all, fog, fog-3, folder:PATH; repeat"
+    )
     evaluate.add_argument("--data", metavar="NAME", help="default: what the newest run was trained on, else digits")
     evaluate.add_argument("--limit", metavar="N", type=int, help="score only N images of each split")
     evaluate.add_argument("--overwrite", choices=("missing", "always", "never"), help="which cells to compute")
@@ -105,8 +109,25 @@ def _parser() -> argparse.ArgumentParser:
     listing = _command(commands, "list", _list, "what can be named")
     listing.add_argument("kind", metavar="|".join(KINDS), help="which names")
 
-    doctor = _command(commands, "doctor", _doctor, "versions, devices, data found")
+    doctor = _command(
+        commands, "doctor", _doctor, "versions, devices, data found; time and space that a run would take"
+    )
     doctor.add_argument("--checkpoint", metavar="URI", help="also load this encoder and encode a few images")
+    doctor.add_argument("--data", metavar="NAME", help="also predict what an evaluation on it takes")
+    doctor.add_argument("--shift", metavar="NAME", action="append", help="... under these shifts; repeat")
+
+    cache = _command(commands, "cache", _cache, "the features that are kept on disk")
+    cache.add_argument("action", choices=("list", "prune"))
+    cache.add_argument("--folder", metavar="DIR", default="auto", help="default: $SHIFTBENCH_CACHE, or the user's")
+    cache.add_argument("--keep", metavar="SIZE", default="0", help="prune: stop at this size, 5GB; default: remove all")
+    cache.add_argument("--unused", metavar="DAYS", type=float, default=0.0, help="prune: only what was not used since")
+
+    convert = _command(commands, "convert", _convert, "a checkpoint to tensors alone, which load without risk")
+    convert.add_argument("source", metavar="IN", help="a checkpoint")
+    convert.add_argument("target", metavar="OUT.safetensors")
+    convert.add_argument(
+        "--trust", action="store_true", help="run the code that the file may hold: only if it is yours"
+    )
     return parser
 
 
@@ -154,6 +175,7 @@ def _evaluate(given: argparse.Namespace) -> None:
     overrides += [f"{key}={getattr(given, key)}" for key in ("limit", "overwrite") if getattr(given, key) is not None]
 
     def task(config: dict[str, Any]) -> None:
+        from shiftbench import ranks
         from shiftbench.console import print_whole, say
         from shiftbench.evaluation import evaluate
         from shiftbench.reports import report
@@ -161,6 +183,8 @@ def _evaluate(given: argparse.Namespace) -> None:
 
         baseline = config["baseline"]
         results = evaluate(**config)
+        if ranks.rank():  # the first of torchrun's processes speaks for all
+            return
         page = report(results, baseline=baseline)
         print_whole(terminal_table(results))
         say(f"Tables: {results.folder}   Page: {page.resolve()}")
@@ -171,7 +195,7 @@ def _evaluate(given: argparse.Namespace) -> None:
 
 def _report_failures(results: Any) -> None:
     """A failed cell is a row of its table; the exit code says so too."""
-    table = results.cells if len(results.cells) else results.stability
+    table = results.cells
     failed = table[table["status"] == "failed"]
     if len(failed):
         raise InputError(
@@ -229,14 +253,65 @@ def _list(given: argparse.Namespace) -> None:
     width = max(map(len, entries))
     for name, entry in entries.items():
         print(f"{name:{width}}  {entry.summary}{f'  [{entry.group}]' if entry.group else ''}")
+        if given.kind == "datasets":
+            from shiftbench.data.sources import status
+
+            found, where, advice = status(name)
+            print(f"{'':{width}}  {f'found: {where}' if found else f'not found. {advice}'}")
 
 
 def _doctor(given: argparse.Namespace) -> None:
     from shiftbench.doctor import examine
 
     _no_overrides(given)
-    for line in examine(given.checkpoint):
+    for line in examine(given.checkpoint, data=given.data, shift=given.shift):
         print(line)
+
+
+def _cache(given: argparse.Namespace) -> None:
+    from shiftbench.cache import FeatureCache, cache_folder
+
+    _no_overrides(given)
+    folder = cache_folder(given.folder)
+    assert folder is not None
+    if not folder.is_dir():
+        print(f"No features in {folder}")
+        return
+    cache = FeatureCache(folder)
+    if given.action == "prune":
+        removed = cache.prune(keep_bytes=_bytes(given.keep), older_than_days=given.unused)
+        print(f"Removed {len(removed)} entries, {_size(sum(entry.bytes for entry in removed))}, from {folder}")
+        return
+    entries = cache.entries()
+    groups: dict[tuple[str, str], list[int]] = {}
+    for entry in entries:
+        name = (str(entry.about.get("encoder", "?")), str(entry.about.get("feature", "?")))
+        groups.setdefault(name, []).append(entry.bytes)
+    for (encoder, feature), sizes in groups.items():
+        print(f"{encoder}  {feature}  {len(sizes)} entries  {_size(sum(sizes))}")
+    print(f"{_size(sum(entry.bytes for entry in entries))} in {folder}")
+
+
+def _bytes(text: str) -> int:
+    """A size like 500MB in bytes."""
+    found = re.fullmatch(r"(\d+\.?\d*) *([kMGT]?)B?", text, re.IGNORECASE)
+    if found is None:
+        raise InputError(f"--keep {text}: a size like 500MB or 5GB is needed.")
+    return int(float(found[1]) * 1000 ** " kmgt".index(found[2].lower() or " "))
+
+
+def _size(number: float) -> str:
+    power = min(4, int(math.log10(number) / 3)) if number >= 1 else 0
+    return f"{number / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def _convert(given: argparse.Namespace) -> None:
+    from shiftbench.console import say
+    from shiftbench.encoders.convert import convert
+
+    _no_overrides(given)
+    convert(Path(given.source), Path(given.target), trust=given.trust)
+    say(f"Written: {given.target}")
 
 
 def _no_overrides(given: argparse.Namespace) -> None:

@@ -1,39 +1,32 @@
-"""Score encoders: every condition encoded once, clustered frozen and refitted, each cell kept the moment it is known."""
+"""Score encoders: every image encoded once, clustered frozen and refitted, each cell kept the moment it is known."""
 
 from __future__ import annotations
 
 import inspect
 import os
 import shlex
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from filelock import FileLock
 
-from shiftbench.clustering import Partition
-from shiftbench.console import progress, say
+from shiftbench import ranks
+from shiftbench.clock import Clock
+from shiftbench.compute import OVERWRITE, compute
+from shiftbench.conclude import conclude, unite
+from shiftbench.console import say
 from shiftbench.encoders.base import Encoder
 from shiftbench.errors import InputError, unknown
 from shiftbench.examples import save_examples
-from shiftbench.features import encode
-from shiftbench.metrics.external import contingency, match, scores
-from shiftbench.metrics.robustness import chance_level
-from shiftbench.parallel import parallel_map
-from shiftbench.partitions import Partitions
-from shiftbench.plan import PROTOCOLS, EncoderLike, Plan, make_plan, newest_run
+from shiftbench.plan import CODE, PROTOCOLS, EncoderLike, Plan, make_plan, newest_run
 from shiftbench.provenance import hardware, versions
-from shiftbench.records import CLEAN, Condition, Dataset, atomic_path
-from shiftbench.registry import CLUSTERERS, METRICS
+from shiftbench.records import CLEAN, Dataset, Shift, Skipped
+from shiftbench.registry import SHIFTS
 from shiftbench.results import Results
-from shiftbench.summary import BASELINE, summarize
+from shiftbench.summary import BASELINE
 from shiftbench.tabulate import tabulate
-
-OVERWRITE = ("missing", "always", "never")
 
 
 def evaluate(
@@ -42,11 +35,14 @@ def evaluate(
     data: str | Mapping[str, Any] | Dataset = "digits",
     shift: str | Sequence[str] | None = None,
     floors: Sequence[str] = ("pixels", "random"),
-    clusterer: str = "kmeans",
-    k: int | bool = True,
+    clusterer: str | Sequence[str] = "kmeans",
+    probes: Sequence[str] = ("knn", "linear"),
+    k: int | bool | str = True,
+    k_by: str = "stability",
     seeds: int = 10,
     protocols: Sequence[str] = PROTOCOLS,
-    feature: str = "auto",
+    stability: str | Sequence[str] = ("initialization", "shift"),
+    feature: str | Sequence[str] = "auto",
     table: str = "auto",
     baseline: str = BASELINE,
     seed: int = 0,
@@ -54,32 +50,44 @@ def evaluate(
     overwrite: str = "missing",
     batch_size: int = 250,
     workers: int | None = None,
+    dtype: str = "auto",
     device: str = "auto",
+    cache: str | Path | None = "auto",
     runs: str | Path = "runs",
     results: str | Path | None = None,
 ) -> Results:
     """Score one or several encoders on a data set, clean and shifted, and write the results folder.
 
+    Several evaluations, also at the same time, may share a results folder: each cell is computed once, and the tables
+    hold all of them. Under ``torchrun`` the processes share the encoding, and the first one does the rest.
+
     Args:
         checkpoint: what :func:`shiftbench.load_encoder` takes, an Encoder, a callable uint8 (N, 3, H, W) -> (N, D), or
             several of these; None takes the newest finished run below ``runs``.
         data: a data set's name, its options with ``name`` among them, or a Dataset.
-        shift: names of shifts or corruptions (``corruption``, ``fog``, ``fog-3``, ``all``); None scores clean only.
+        shift: names of shifts, groups or corruptions (``corruption``, ``natural``, ``all``, ``fog``, ``fog-3``,
+            ``folder:PATH``); None scores clean only.
         floors: encoders without training that are always shown beside yours.
-        clusterer: a registered clusterer.
-        k: number of clusters; True takes the number of classes.
+        clusterer: registered clusterers, one or several.
+        probes: supervised references on the same features, "knn" and "linear": is a drop the features' or the clusters'?
+        k: number of clusters; True takes the number of classes, "2-20" estimates it in that range.
+        k_by: what estimates it: "stability", "gap", "silhouette" or "eigengap", on the clean training features.
         seeds: clusterings per cell, each with its own start; nothing is picked among them.
         protocols: "frozen" (clusters fitted and matched to classes on the clean training split, then applied) and
-            "refit" (clustered anew on the scored split).
-        feature: which of an encoder's features, "auto" for its default.
+            "refit" (clustered anew on the scored images).
+        stability: axes along which agreement is measured, or "all".
+        feature: which of an encoder's features, "auto" for its default; "+l2" behind it normalises to unit length,
+            "+whiten" whitens by PCA; one or several.
         table: the table of severity constants.
         baseline: the encoder whose errors normalise mCE.
-        seed: of the corruptions' randomness.
+        seed: of everything random but the clusterings.
         limit: score only so many images of each split.
         overwrite: "missing" computes cells that are not there or failed, "always" all, "never" none that was tried.
         batch_size: images encoded at once; it changes nothing beyond float rounding.
         workers: conditions worked on at once; None takes one per core.
+        dtype: of the encoders' arithmetic: "auto", "float32", "bfloat16".
         device: where encoders run.
+        cache: the folder of features; "auto" is ``$SHIFTBENCH_CACHE`` or the user's cache folder, None keeps none.
         runs: where the newest run is looked for.
         results: the folder; None names it after the data and a hash of the arguments, so that the same call goes on.
 
@@ -91,164 +99,79 @@ def evaluate(
         say(f"Evaluating the newest run, {checkpoint}")
     command = _command(locals())
     workers = (os.cpu_count() or 1) if workers is None else workers
-    if not isinstance(workers, int) or workers < 1:
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise InputError(f"workers={workers}: a whole number of at least 1 is needed.")
     if overwrite not in OVERWRITE:
         raise unknown("overwrite", overwrite, OVERWRITE)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "load"):
+    clock = Clock()
+    with clock("load"):
         plan = make_plan(
-            checkpoint, data=data, shift=shift, floors=floors, clusterer=clusterer, k=k, seeds=seeds,
-            protocols=protocols, feature=feature, table=table, seed=seed, limit=limit, batch_size=batch_size,
-            device=device, results=results,
+            checkpoint, data=data, shift=shift, floors=floors, clusterer=clusterer, probes=probes, k=k, k_by=k_by,
+            seeds=seeds, protocols=protocols, stability=stability, feature=feature, table=table, seed=seed, limit=limit,
+            batch_size=batch_size, dtype=dtype, device=ranks.device(device), cache=cache, results=results,
         )  # fmt: skip
-    with _timed(seconds, "cells"):
-        todo = _todo(plan, overwrite)
-        _compute(plan, todo, workers)
-    with _timed(seconds, "tables"):
-        cells, stability = tabulate(plan, workers)
-        tables = cells, stability, summarize(cells, baseline)
-    with _timed(seconds, "examples"):
-        save_examples(plan, changed={slug for slugs in todo.values() for slug in slugs})
-    run = {"started": started, "seconds": seconds, "command": command, "limit": limit}
-    return Results(*tables, run=run | _describe(plan)).save(plan.folder)
+    _earlier(plan, overwrite)  # refuses before anything is computed
+    with clock("compute"):
+        changed = compute(plan, overwrite, workers, clock)
+    if not ranks.rank():
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(plan.folder / ".lock"):  # others may write their share of the tables now
+            earlier = _earlier(plan, overwrite)
+            with clock("tables"):
+                found = _tables(plan, baseline, workers, earlier)
+            with clock("examples"):
+                save_examples(plan, changed)
+            seconds = {"seconds": clock.seconds("wall"), "cpu_seconds": clock.seconds("cpu")}
+            run = {"started": started, **seconds, "images": clock.images, "command": command}
+            found.run = _united(run | _describe(plan), earlier)
+            found.save(plan.folder)
+    ranks.leave()
+    return Results.load(plan.folder)
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """The clusterings of the clean training split, one per seed, and the class that each cluster was matched to."""
+def _earlier(plan: Plan, overwrite: str) -> Results | None:
+    """What other evaluations left in the folder.
 
-    clusterings: Sequence[Partition]
-    mappings: list[np.ndarray] | None
-
-
-def _todo(plan: Plan, overwrite: str) -> dict[Condition, list[str]]:
-    """Which encoders still need which conditions."""
-
-    def needed(slug: str, condition: Condition) -> bool:
-        kept = None if overwrite == "always" else Partitions.load(plan.path(slug, condition))
-        stale = kept is None or kept.key != plan.key(slug, condition)
-        return stale or (overwrite == "missing" and kept is not None and not kept.ok)
-
-    todo = {condition: [slug for slug in plan.encoders if needed(slug, condition)] for condition in plan.conditions}
-    planned = {plan.path(slug, condition) for condition in plan.conditions for slug in plan.encoders}
-    if others := set((plan.folder / "partitions").glob("*/[!.]*.npz")) - planned:
-        say(
-            f"{plan.folder} also holds {len(others)} cells of other encoders or shifts; the tables will be of this call alone"
-        )
-    missing, total = sum(map(len, todo.values())), len(plan.conditions) * len(plan.encoders)
-    if missing < total:
-        say(f"Going on in {plan.folder}: {total - missing} of {total} are there already")
-    return {condition: slugs for condition, slugs in todo.items() if slugs}
-
-
-def _compute(plan: Plan, todo: Mapping[Condition, list[str]], workers: int) -> None:
-    """Fit on the clean training split, then fill every missing cell, one condition per work item."""
-    slugs = [slug for slug in plan.encoders if any(slug in needed for needed in todo.values())]
-    if not slugs:
-        return
-    if plan.data.test.labels is not None:
-        with atomic_path(plan.folder / "partitions" / "labels.npy") as temporary:
-            np.save(temporary, plan.data.test.labels)
-    with progress("Fitting clusters", len(slugs)) as advance:
-
-        def fit(slug: str) -> Fitted | Exception:
-            fitted = _fit(plan, slug)
-            advance(info=plan.encoders[slug].name)
-            return fitted
-
-        fits = dict(zip(slugs, parallel_map(fit, slugs, workers), strict=True))
-    with progress("Scoring conditions", len(todo)) as advance:
-        begun, encoded = time.perf_counter(), 0
-
-        def score(item: tuple[Condition, list[str]]) -> None:
-            nonlocal encoded
-            _score(plan, *item, fits)
-            encoded += len(plan.data.test) * len(item[1])
-            advance(info=f"{encoded / (time.perf_counter() - begun):,.0f} images/s  {item[0].label}")
-
-        parallel_map(score, list(todo.items()), workers)
-
-
-def _fit(plan: Plan, slug: str) -> Fitted | Exception:
-    train = plan.data.train
-    encoder = {slug: plan.encoders[slug]}
-    features = encode(encoder, train.images, feature=plan.feature, batch_size=plan.batch_size)[slug]
-    if isinstance(features, Exception):
-        return features
+    Raises:
+        InputError: they are of other images, which no table may mix with these.
+    """
     try:
-        clusterings = _cluster(plan, features)
-    except InputError as error:
-        return error
-    if train.labels is None:
-        return Fitted(clusterings, None)
-    return Fitted(clusterings, [_class_of_clusters(plan, train.labels, one.labels) for one in clusterings])
-
-
-def _class_of_clusters(plan: Plan, labels: np.ndarray, partition: np.ndarray) -> np.ndarray:
-    """int64 (k,), -1 for a cluster without a class: one left over, or one without members."""
-    matched = match(contingency(labels, partition))
-    return np.pad(matched, (0, plan.k - len(matched)), constant_values=-1)
-
-
-def _cluster(plan: Plan, features: np.ndarray) -> Sequence[Partition]:
-    return CLUSTERERS.load(plan.clusterer)().fit_seeds(features, plan.k, range(plan.seeds))
-
-
-def _score(plan: Plan, condition: Condition, slugs: list[str], fits: Mapping[str, Fitted | Exception]) -> None:
-    """All cells of one condition, each kept at once, whatever becomes of the others."""
-    working = {slug: plan.encoders[slug] for slug in slugs if isinstance(fits[slug], Fitted)}
-    features = encode(
-        working, plan.data.test.images, condition, feature=plan.feature, batch_size=plan.batch_size, seed=plan.seed
+        earlier = Results.load(plan.folder)
+    except InputError:
+        return None
+    theirs, ours = earlier.run.get("identity"), _identity(plan)
+    if theirs == ours:
+        return earlier
+    changed = [name for name in ours if not isinstance(theirs, dict) or theirs.get(name) != ours[name]]
+    if overwrite == "always" or changed == ["code"]:
+        return None
+    raise InputError(
+        f"{plan.folder} holds an evaluation with another {' and '.join(changed)}: name another folder with "
+        "results=DIR, or replace it with overwrite=always."
     )
-    for slug in slugs:
-        key, fitted, found = plan.key(slug, condition), fits[slug], features.get(slug)
-        if isinstance(fitted, Exception):
-            kept = Partitions.failed(key, f"on the clean training split: {_reason(fitted)}")
-        elif isinstance(found, np.ndarray):
-            kept = _partitions(plan, key, condition, fitted, found)
-        else:
-            kept = Partitions.failed(key, _reason(found))
-        kept.save(plan.path(slug, condition))
 
 
-def _reason(error: Exception | None) -> str:
-    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+def _identity(plan: Plan) -> dict[str, Any]:
+    """What all evaluations in one folder have in common."""
+    return {"data": plan.data.fingerprint, "limit": plan.limit, "seed": plan.seed, "code": CODE}
 
 
-def _partitions(plan: Plan, key: str, condition: Condition, fitted: Fitted, features: np.ndarray) -> Partitions:
-    made = {
-        "frozen": lambda: [clustering.predict(features) for clustering in fitted.clusterings],
-        "refit": lambda: [clustering.labels for clustering in _cluster(plan, features)],
-    }
-    try:
-        labels = np.array([made[protocol]() for protocol in plan.protocols])
-    except InputError as error:
-        return Partitions.failed(key, str(error))
-    truth = plan.data.test.labels
-    if truth is None or fitted.mappings is None:
-        return Partitions(key, labels)
-    # The frozen protocol scores with the map from clusters to classes that was fitted on the clean training split.
-    maps = [fitted.mappings if protocol == "frozen" else [None] * plan.seeds for protocol in plan.protocols]
-
-    def each(score: Callable[[np.ndarray, np.ndarray | None], dict[str, float]]) -> dict[str, np.ndarray]:
-        """(P, S) values of each metric."""
-        grid = [[score(*pair) for pair in zip(*row, strict=True)] for row in zip(labels, maps, strict=True)]
-        return {metric: np.array([[found[metric] for found in row] for row in grid]) for metric in METRICS}
-
-    def luck(partition: np.ndarray, mapping: np.ndarray | None) -> dict[str, float]:
-        return {m: chance_level(truth, partition, mapping if m == "acc" else None, m) for m in METRICS}
-
-    scored = each(lambda partition, mapping: scores(contingency(truth, partition), mapping))
-    return Partitions(key, labels, scored, each(luck) if condition == CLEAN else {})
+def _tables(plan: Plan, baseline: str, workers: int, earlier: Results | None) -> Results:
+    """The tables of this evaluation, and of what was in the folder before it."""
+    found = tabulate(plan, workers)
+    if earlier is not None:
+        found = {name: unite(name, getattr(earlier, name), table) for name, table in found.items()}
+    return conclude(found, baseline=baseline)
 
 
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    begun = time.perf_counter()
-    yield
-    seconds[stage] = round(time.perf_counter() - begun, 3)
+def _united(run: dict[str, Any], earlier: Results | None) -> dict[str, Any]:
+    """The record of this evaluation with the encoders and commands of those before it."""
+    before = {} if earlier is None else earlier.run
+    slugs = {encoder["slug"] for encoder in run["encoders"]}
+    others = [encoder for encoder in before.get("encoders", []) if encoder["slug"] not in slugs]
+    commands = [*before.get("commands", []), run["command"]]
+    return run | {"encoders": others + run["encoders"], "commands": list(dict.fromkeys(commands))}
 
 
 def _command(given: Mapping[str, Any]) -> str:
@@ -263,7 +186,8 @@ def _command(given: Mapping[str, Any]) -> str:
     options = dict(data) if isinstance(data, Mapping) else {"name": getattr(data, "name", data)}
     words += ["--data", str(options.pop("name"))]
     words += [f"data.{name}={value}" for name, value in options.items() if value is not None]
-    plain = {k: v for k, v in given.items() if k not in ("checkpoint", "shift", "data", "runs", "results", "workers")}
+    apart = ("checkpoint", "shift", "data", "runs", "results", "workers", "cache")
+    plain = {name: value for name, value in given.items() if name not in apart}
     for name, value in plain.items():
         listed = list(value) if isinstance(value, (list, tuple)) else value
         default = defaults[name]
@@ -281,33 +205,48 @@ def _dimensions(plan: Plan, encoder: Encoder) -> dict[str, int]:
 
 def _describe(plan: Plan) -> dict[str, Any]:
     return {
-        "format": 1,
+        "format": 2,
         "version": versions().get("shiftbench", "checkout"),
-        "config": plan.settings | {"batch_size": plan.batch_size},
+        "identity": _identity(plan),
+        "config": plan.settings
+        | {"batch_size": plan.batch_size, "clusterers": list(plan.ways), "axes": list(plan.axes)},
         "data": {
             "name": plan.data.name,
             "fingerprint": plan.data.fingerprint,
             "n_train": len(plan.data.train),
-            "n_test": len(plan.data.test),
+            "n_test": plan.sample(CLEAN).n,
             "classes": list(plan.data.classes),
         },
-        "encoders": [
-            {
-                "name": encoder.name,
-                "train_seed": encoder.train_seed,
-                "slug": slug,
-                "fingerprint": encoder.fingerprint,
-                "feature": encoder.feature_name(plan.feature),
-                "dimensions": _dimensions(plan, encoder),
-                "origin": encoder.origin,
-            }
-            for slug, encoder in plan.encoders.items()
-        ],
+        "shifts": [_describe_shift(name) for name in dict.fromkeys(c.shift for c in plan.samples)],
+        "skipped": {c.label: s.reason for c, s in plan.samples.items() if isinstance(s, Skipped)},
+        "encoders": [_describe_encoder(plan, slug, encoder) for slug, encoder in plan.encoders.items()],
         "table": plan.table,
         "protocols": list(plan.protocols),
         "seeds": plan.seeds,
-        "k": plan.k,
-        "dtype": "float32",
+        "k": list(plan.ks) if plan.k_source == "estimated" else plan.ks[0],
+        "dtype": next(iter(plan.encoders.values())).dtype,
         "versions": versions(),
         "hardware": hardware(),
     }
+
+
+def _describe_encoder(plan: Plan, slug: str, encoder: Encoder) -> dict[str, Any]:
+    features = [entrant.feature for entrant in plan.entrants if entrant.slug == slug]
+    return {
+        "name": encoder.name,
+        "train_seed": encoder.train_seed,
+        "slug": slug,
+        "fingerprint": encoder.fingerprint,
+        "feature": features[0],
+        "features": features,
+        "dimensions": _dimensions(plan, encoder),
+        "dtype": encoder.dtype,
+        "origin": encoder.origin,
+    }
+
+
+def _describe_shift(name: str) -> dict[str, Any]:
+    shift = SHIFTS.load(name) if name in SHIFTS else None
+    if not isinstance(shift, Shift):
+        return {"name": name, "kind": "own", "source": "", "citation": ""}
+    return {"name": name, "kind": shift.kind, "source": shift.source, "citation": shift.citation}

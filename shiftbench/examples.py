@@ -8,23 +8,27 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
+from torch.nn.functional import interpolate
 
-from shiftbench.corruptions import SEVERITIES
-from shiftbench.data.shifts import apply
-from shiftbench.features import encode
+from shiftbench.cache import FeatureCache
+from shiftbench.clock import Clock
+from shiftbench.corruptions import SEVERITIES, corrupt
 from shiftbench.metrics.agreement import paired
 from shiftbench.parallel import single_threaded
 from shiftbench.partitions import Partitions
-from shiftbench.plan import Plan
-from shiftbench.records import CLEAN, Condition, atomic_path
+from shiftbench.plan import Entrant, Plan
+from shiftbench.records import CLEAN, Condition, Sample, atomic_path
+from shiftbench.work import encode_for
 
 TYPICAL, SWITCHING, MAPPED = 8, 24, 1000
+SIDE, CLUSTERS = 64, 100  # pixels of a picture, clusters that are shown
 
 
 def save_examples(plan: Plan, changed: Collection[str]) -> None:
     """Write ``examples/``: one archive per encoder, and one of the corruptions used.
 
-    An encoder without clean partitions gets none. All images are from the test split, as uint8 (H, W, 3).
+    An encoder without clean partitions gets none; one with several features or clusterers is shown with the first. All
+    images are from the test split, as uint8 (H, W, 3), at most ``SIDE`` pixels high.
 
     Args:
         plan: the evaluation.
@@ -36,7 +40,8 @@ def save_examples(plan: Plan, changed: Collection[str]) -> None:
         for slug in plan.encoders:
             path = folder / f"{slug}.npz"
             if slug in changed or not path.exists():
-                _save_encoder(plan, slug, path)
+                entrant = next(one for one in plan.entrants if one.slug == slug)
+                _save_encoder(plan, entrant, path)
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -45,83 +50,99 @@ def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _pictures(images: torch.Tensor) -> np.ndarray:
+    """uint8 (N, H, W, 3), shrunk to thumbnails."""
+    height, width = images.shape[-2:]
+    if max(height, width) > SIDE:
+        size = [max(1, round(side * SIDE / max(height, width))) for side in (height, width)]
+        images = interpolate(images.float(), size, mode="area").round().to(torch.uint8)
     return images.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _save_corruptions(plan: Plan, path: Path) -> None:
     """One test image under every corruption of the plan: uint8 (corruptions, 6, H, W, 3), the clean one first."""
-    names = list(dict.fromkeys(one.corruption for one in plan.conditions if one.corruption))
+    made = [c for c, s in plan.samples.items() if c.shift == "corruption" and isinstance(s, Sample)]
+    names = list(dict.fromkeys(one.corruption for one in made))
     if not names:
         return
     image = plan.data.test.images[:1]
     rows = [
-        torch.cat(
-            [image, *(apply(Condition("corruption", n, s, plan.table), image, seed=plan.seed) for s in SEVERITIES)]
-        )
-        for n in names
+        torch.cat([image, *(corrupt(image, n, s, table=plan.table, seed=plan.seed) for s in SEVERITIES)]) for n in names
     ]
     _save(path, {"names": np.array(names), "images": np.stack([_pictures(row) for row in rows])})
 
 
-def _save_encoder(plan: Plan, slug: str, path: Path) -> None:
-    kept = {one: Partitions.load(plan.path(slug, one)) for one in plan.conditions}
+def _save_encoder(plan: Plan, entrant: Entrant, path: Path) -> None:
+    way = plan.clusterers[0]
+    versions = [
+        c
+        for c, s in plan.samples.items()
+        if isinstance(s, Sample) and s.rows is not None and s.n == plan.sample(CLEAN).n
+    ]
+    kept = {one: Partitions.load(plan.path(entrant, way, one)) for one in versions}
     made = {one: partitions for one, partitions in kept.items() if partitions is not None and partitions.ok}
     clean = made.pop(CLEAN, None)
-    if clean is None:
+    features = _features(plan, entrant, CLEAN)
+    if clean is None or features is None:
         return
-    rows = np.unique(np.linspace(0, len(plan.data.test) - 1, min(MAPPED, len(plan.data.test))).round().astype(int))
-    features = encode(
-        {slug: plan.encoders[slug]}, plan.data.test.images, feature=plan.feature, batch_size=plan.batch_size
-    )
-    found = features[slug]
-    if isinstance(found, Exception):
-        return
-    arrays = _typical(plan, clean.labels[0, 0], found)
+    arrays = _typical(plan, clean.labels[0, 0], features)
     if made:
         arrays |= _switching(plan, clean.labels[0, 0], [one.labels[0, 0] for one in made.values()])
-    worst = min(made, key=lambda one: paired(clean.labels[0], made[one].labels[0])["ari"].mean()) if made else CLEAN
-    _save(path, arrays | _map(plan, slug, found, rows, worst) | _colours(plan, clean.labels[0, 0], rows))
+    worst = min(made, key=lambda one: paired_agreement(clean.labels[0], made[one].labels[0])) if made else CLEAN
+    moved = _features(plan, entrant, worst)
+    rows = np.unique(np.linspace(0, len(features) - 1, min(MAPPED, len(features))).round().astype(int))
+    arrays |= _map(features, features if moved is None else moved, rows, worst)
+    _save(path, arrays | _colours(plan, clean.labels[0, 0], rows))
+
+
+def paired_agreement(clean: np.ndarray, shifted: np.ndarray) -> float:
+    """Mean ARI of partitions (S, N) with their partners."""
+    return float(paired(clean, shifted, ["ari"])["ari"].mean())
+
+
+def _features(plan: Plan, entrant: Entrant, condition: Condition) -> np.ndarray | None:
+    """Raw features of a condition, from the cache if they are there; None where the encoder fails."""
+    cache = None if plan.cache is None else FeatureCache(plan.cache)
+    found = encode_for(plan, [entrant], plan.sample(condition), plan.about(condition), cache, Clock())
+    features = found[entrant.slug, entrant.raw]
+    return None if isinstance(features, Exception) else features
 
 
 def _typical(plan: Plan, partition: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
     """The images nearest to the mean of each cluster of the clean test split, (k, TYPICAL)."""
-    index = np.full((plan.k, TYPICAL), -1, dtype=np.int64)
-    for cluster in range(plan.k):
+    index = np.full((min(int(partition.max()) + 1, CLUSTERS), TYPICAL), -1, dtype=np.int64)
+    for cluster in range(len(index)):
         members = np.flatnonzero(partition == cluster)
         if len(members):
             away = np.linalg.norm(features[members] - features[members].mean(axis=0), axis=1)
             nearest = members[np.argsort(away, kind="stable")][:TYPICAL]
             index[cluster, : len(nearest)] = nearest
-    pictures = _pictures(plan.data.test.images[index.ravel()]).reshape(*index.shape, *_shape(plan))
+    pictures = _pictures(_images(plan, np.maximum(index, 0).ravel()))
+    pictures = pictures.reshape(*index.shape, *pictures.shape[1:])
     pictures[index < 0] = 255
     return {"typical": pictures, "typical_index": index}
 
 
-def _shape(plan: Plan) -> tuple[int, int, int]:
-    channels, height, width = plan.data.test.images.shape[1:]
-    return height, width, channels
+def _images(plan: Plan, positions: np.ndarray) -> torch.Tensor:
+    """uint8 (n, 3, H, W) of scored clean images."""
+    rows = plan.sample(CLEAN).rows
+    assert rows is not None
+    return plan.data.test.images[np.asarray(rows)[positions]]
 
 
 def _switching(plan: Plan, clean: np.ndarray, shifted: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """The images that leave their clean cluster under most conditions."""
     rate = np.mean([partition != clean for partition in shifted], axis=0)
     index = np.argsort(-rate, kind="stable")[:SWITCHING]
-    images = _pictures(plan.data.test.images[index])
-    return {"switching": images, "switching_index": index, "switching_rate": rate[index]}
+    return {"switching": _pictures(_images(plan, index)), "switching_index": index, "switching_rate": rate[index]}
 
 
-def _map(plan: Plan, slug: str, clean: np.ndarray, rows: np.ndarray, worst: Condition) -> dict[str, np.ndarray]:
+def _map(clean: np.ndarray, shifted: np.ndarray, rows: np.ndarray, worst: Condition) -> dict[str, np.ndarray]:
     """Features on the first two principal axes of the clean ones, clean and under the condition that moves most."""
-    images = plan.data.test.images
     with np.errstate(invalid="ignore"):  # constant features explain no share of their variance
         axes = PCA(n_components=min(2, clean.shape[1]), svd_solver="randomized", random_state=0).fit(clean[rows])
-    shifted = encode(
-        {slug: plan.encoders[slug]}, images, worst, feature=plan.feature, batch_size=plan.batch_size, seed=plan.seed
-    )[slug]
-    moved = clean if isinstance(shifted, Exception) else shifted
     return {
         "map_clean": _plane(axes.transform(clean[rows])),
-        "map_shifted": _plane(axes.transform(moved[rows])),
+        "map_shifted": _plane(axes.transform(shifted[rows])),
         "map_condition": np.array(worst.label),
     }
 
@@ -132,5 +153,5 @@ def _plane(points: np.ndarray) -> np.ndarray:
 
 
 def _colours(plan: Plan, partition: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-    labels = plan.data.test.labels
+    labels = plan.sample(CLEAN).labels
     return {"map_cluster": partition[rows]} | ({} if labels is None else {"map_label": labels[rows]})

@@ -2,32 +2,66 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from shiftbench.cache import cache_folder, content_key
+from shiftbench.choose_k import CRITERIA, parse_k
 from shiftbench.console import say
 from shiftbench.corruptions import resolve_table
 from shiftbench.data import load_dataset
-from shiftbench.data.shifts import conditions
-from shiftbench.encoders import load_encoder
+from shiftbench.data.shifts import resolve
+from shiftbench.encoders import load_encoder, settle
 from shiftbench.encoders.base import Encoder
 from shiftbench.encoders.files import DESCRIPTION, wrap_callable
 from shiftbench.errors import InputError, unknown
-from shiftbench.records import Condition, Dataset, Split
+from shiftbench.images import take
+from shiftbench.metrics.probes import PROBES
+from shiftbench.records import CLEAN, Condition, Dataset, Sample, Skipped, Split
 from shiftbench.registry import CLUSTERERS
+from shiftbench.stability import AXES
 
 PROTOCOLS = ("frozen", "refit")
-CODE = 1  # raise it when a change alters results: what older code wrote is then computed anew
+CODE = 2  # raise it when a change alters results: what older code wrote is then computed anew
+STEPS = ("l2", "whiten")
+PROBE = "probe:"  # before a probe's name, where a clusterer's could stand
+AXES_OF = "axes:"  # before a clusterer's name: the stability of its partitions
 
 EncoderLike = str | Path | Encoder | Callable[[torch.Tensor], Any]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One encoder with one choice of feature: a line of the comparison.
+
+    Attributes:
+        slug: the name of the encoder's files.
+        encoder: the encoder.
+        raw: which of its features.
+        steps: what happens to it before it is clustered: "l2" (unit length), "whiten" (PCA-whitened on the train split).
+    """
+
+    slug: str
+    encoder: Encoder
+    raw: str
+    steps: tuple[str, ...]
+
+    @property
+    def feature(self) -> str:
+        """The feature's name in the tables, ``head+l2``."""
+        return "+".join((self.raw, *self.steps))
+
+    @property
+    def id(self) -> tuple[str, str]:
+        """(slug, feature)."""
+        return self.slug, self.feature
 
 
 @dataclass(frozen=True)
@@ -36,55 +70,107 @@ class Plan:
 
     Attributes:
         data: the data set; clusters are fitted on its train split and scored on its test split.
-        encoders: by slug, the name of their files.
-        conditions: the clean split first, then every shifted one.
-        clusterer: a registered name.
-        k: number of clusters.
-        k_source: where k comes from: "true" (the number of classes) or "given".
+        entrants: encoders with their features, yours before the floors.
+        samples: what is scored: the clean split first, every clean pair before its shift.
+        clusterers: registered names.
+        probes: names of ``PROBES``.
+        ks: the numbers of clusters that come into question, one unless it is estimated.
+        k_source: where k comes from: "true" (the number of classes), "given" or "estimated".
+        k_by: the criterion that estimates it.
         seeds: clusterings per cell, with the seeds 0, 1, ...
         protocols: "frozen", "refit".
-        feature: which feature, "auto" for each encoder's default.
+        axes: of stability.
         table: the resolved table of severity constants.
-        seed: of the corruptions' randomness.
+        seed: of everything random but the clusterings.
+        limit: images per split, None for all.
         batch_size: images encoded at once.
         folder: the results folder.
+        cache: the folder of features, None for none.
     """
 
     data: Dataset
-    encoders: Mapping[str, Encoder]
-    conditions: Sequence[Condition]
-    clusterer: str
-    k: int
+    entrants: Sequence[Entrant]
+    samples: Mapping[Condition, Sample | Skipped]
+    clusterers: tuple[str, ...]
+    probes: tuple[str, ...]
+    ks: tuple[int, ...]
     k_source: str
+    k_by: str
     seeds: int
     protocols: tuple[str, ...]
-    feature: str
+    axes: tuple[str, ...]
     table: str
     seed: int
+    limit: int | None
     batch_size: int
     folder: Path
+    cache: Path | None
+
+    @cached_property
+    def encoders(self) -> dict[str, Encoder]:
+        """Encoders by slug."""
+        return {entrant.slug: entrant.encoder for entrant in self.entrants}
 
     @property
+    def ways(self) -> tuple[str, ...]:
+        """The clusterers and probes that each sample's features are put through."""
+        return (*self.clusterers, *(PROBE + name for name in self.probes))
+
+    @cached_property
     def settings(self) -> dict[str, Any]:
-        """The plain values that determine the numbers, besides encoder and condition."""
+        """The plain values that determine the numbers, besides encoder, clusterer and condition."""
         return {
             "code": CODE,
             "data": self.data.fingerprint,
-            "clusterer": self.clusterer,
-            "k": self.k,
+            "limit": self.limit,
+            "k": list(self.ks) if self.k_source == "estimated" else self.ks[0],
+            "k_by": self.k_by if self.k_source == "estimated" else "",
+            "k_source": self.k_source,
             "seeds": self.seeds,
             "protocols": list(self.protocols),
-            "feature": self.feature,
             "seed": self.seed,
         }
 
-    def key(self, slug: str, condition: Condition) -> str:
-        """The hash of all that the partitions of one encoder under one condition depend on."""
-        return _digest([self.settings, self.encoders[slug].fingerprint, repr(condition)])
+    def sample(self, condition: Condition) -> Sample:
+        """The sample of a condition that is not skipped."""
+        sample = self.samples[condition]
+        assert isinstance(sample, Sample)
+        return sample
 
-    def path(self, slug: str, condition: Condition) -> Path:
+    def about(self, condition: Condition) -> dict[str, Any]:
+        """The plain values that the images of a condition follow from."""
+        sample = self.sample(condition)
+        return {
+            "data": self.data.fingerprint,
+            "condition": repr(condition),
+            "images": sample.digest,
+            "rows": "" if sample.rows is None else content_key(np.asarray(sample.rows).tolist()),
+            "seed": self.seed if sample.change is not None else 0,
+        }
+
+    def clusters(self, condition: Condition, k: int) -> int:
+        """The number of clusters of a refit: that of the classes there are, where k is the number of classes."""
+        labels = self.sample(condition.clean).labels
+        if self.k_source != "true" or condition.split == CLEAN.split or labels is None:
+            return k
+        return len(np.unique(labels))
+
+    @property
+    def feature_axes(self) -> tuple[str, ...]:
+        """The axes of stability that are measured on features, and not on the partitions that are there anyway."""
+        return tuple(name for name in self.axes if AXES[name].needs in ("features", "views"))
+
+    def key(self, entrant: Entrant, way: str, condition: Condition) -> str:
+        """The hash of all that a cell's partitions depend on."""
+        axes = self.feature_axes if way.startswith(AXES_OF) else ()
+        who = [entrant.encoder.fingerprint, entrant.feature, way, axes]
+        return content_key([self.settings, who, self.about(condition), self.clusters(condition, 0)])
+
+    def path(self, entrant: Entrant, way: str, condition: Condition) -> Path:
         """Where those partitions are kept."""
-        return self.folder / "partitions" / slug / f"{condition.label}.npz"
+        kind, suffix = ("stability", "json") if way.startswith(AXES_OF) else ("partitions", "npz")
+        name = way.removeprefix(AXES_OF).replace(":", "-")
+        return self.folder / kind / entrant.slug / entrant.feature / name / f"{condition.label}.{suffix}"
 
 
 def make_plan(
@@ -93,16 +179,21 @@ def make_plan(
     data: str | Mapping[str, Any] | Dataset,
     shift: str | Sequence[str] | None,
     floors: Sequence[str],
-    clusterer: str,
-    k: int | bool,
+    clusterer: str | Sequence[str],
+    probes: Sequence[str],
+    k: int | bool | str,
+    k_by: str,
     seeds: int,
     protocols: Sequence[str],
-    feature: str,
+    stability: str | Sequence[str],
+    feature: str | Sequence[str],
     table: str,
     seed: int,
     limit: int | None,
     batch_size: int,
+    dtype: str,
     device: str,
+    cache: str | Path | None,
     results: str | Path | None,
 ) -> Plan:
     """Resolve the arguments of :func:`shiftbench.evaluate`, which describes them.
@@ -111,42 +202,47 @@ def make_plan(
         InputError: an argument that cannot be used.
     """
     for name, value in {"seeds": seeds, "batch_size": batch_size, "limit": limit}.items():
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InputError(f"{name}={value}: a whole number of at least 1 is needed.")
-    if not isinstance(seed, int) or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed={seed}: a whole number of at least 0 is needed.")
-    protocols, floors = _listed(protocols), _listed(floors)
-    for protocol in protocols:
-        if protocol not in PROTOCOLS:
-            raise unknown("protocol", protocol, PROTOCOLS)
-    if not protocols:
-        raise InputError(f"protocols is empty: name one of {', '.join(PROTOCOLS)}.")
-    CLUSTERERS.load(clusterer)
-    dataset = _limited(_dataset(data), limit)
+    clusterers = _known("clusterer", clusterer, CLUSTERERS)
+    for name in clusterers:
+        CLUSTERERS.load(name)
+    if k_by not in CRITERIA:
+        raise unknown("criterion for k", k_by, CRITERIA)
+    dataset = _dataset(data)
     height, width = dataset.test.images.shape[-2:]
     resolved = resolve_table(table, (height, width))
-    wanted = conditions(_listed(shift), resolved)
-    number, source = _clusters(k, dataset)
-    encoders = _encoders(checkpoint, floors, device)
-    features = dict.fromkeys(name for encoder in encoders.values() for name in encoder.feature_names)
-    if feature != "auto" and feature not in features:
-        raise unknown("feature", feature, ["auto", *features])
+    samples = {
+        c: _limited(s, dataset, limit) for c, s in resolve(_listed(shift), dataset, table=resolved, seed=seed).items()
+    }
+    dataset = replace(dataset, train=_cut(dataset.train, limit))
+    ks, source = _clusters(k, dataset, samples)
+    encoders = _encoders(checkpoint, _listed(floors), dataset, dtype, device)
     plan = Plan(
         data=dataset,
-        encoders=encoders,
-        conditions=wanted,
-        clusterer=clusterer,
-        k=number,
+        entrants=_entrants(encoders, _listed(feature)),
+        samples=samples,
+        clusterers=clusterers,
+        probes=() if dataset.train.labels is None else _known("probe", probes, PROBES, may_be_empty=True),
+        ks=ks,
         k_source=source,
+        k_by=k_by,
         seeds=seeds,
-        protocols=tuple(dict.fromkeys(protocols)),
-        feature=feature,
+        protocols=_known("protocol", protocols, PROTOCOLS),
+        axes=tuple(AXES)
+        if _listed(stability) == ["all"]
+        else _known("stability axis", stability, AXES, may_be_empty=True),
         table=resolved,
         seed=seed,
+        limit=limit,
         batch_size=batch_size,
         folder=Path(),
+        cache=cache_folder(cache),
     )
-    digest = _digest([plan.settings, [e.fingerprint for e in encoders.values()], list(map(repr, wanted))])
+    identity = [plan.settings, plan.ways, plan.axes, [(*e.id, e.encoder.fingerprint) for e in plan.entrants]]
+    digest = content_key([*identity, [repr(condition) for condition in samples]])
     return replace(plan, folder=Path(results or f"results/{dataset.name}-{digest[:8]}"))
 
 
@@ -164,12 +260,19 @@ def newest_run(runs: Path) -> Path:
     return max(finished, key=lambda file: (file.stat().st_mtime_ns, str(file))).parent
 
 
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def _listed(names: str | Sequence[str] | None) -> list[str]:
     return [names] if isinstance(names, str) else list(names or ())
+
+
+def _known(kind: str, names: str | Sequence[str], known: Any, may_be_empty: bool = False) -> tuple[str, ...]:
+    """The names, each once, if all are known; ``module:attribute`` always is."""
+    listed = tuple(dict.fromkeys(_listed(names)))
+    for name in listed:
+        if name not in known and not (known is CLUSTERERS and ":" in name):
+            raise unknown(kind, name, known)
+    if not listed and not may_be_empty:
+        raise InputError(f"no {kind} is named: use one of {', '.join(known)}.")
+    return listed
 
 
 def _dataset(data: str | Mapping[str, Any] | Dataset) -> Dataset:
@@ -178,39 +281,58 @@ def _dataset(data: str | Mapping[str, Any] | Dataset) -> Dataset:
     return load_dataset(data) if isinstance(data, str) else load_dataset(**data)
 
 
-def _limited(dataset: Dataset, limit: int | None) -> Dataset:
-    """The data set cut to ``limit`` images per split, evenly spaced."""
-    if limit is None:
-        return dataset
-
-    def cut(split: Split) -> Split:
-        rows = np.unique(np.linspace(0, len(split) - 1, min(limit, len(split))).round().astype(int))
-        return Split(split.images[rows], None if split.labels is None else split.labels[rows])
-
-    return Dataset(dataset.name, cut(dataset.train), cut(dataset.test), dataset.classes)
+def _evenly(n: int, limit: int | None) -> np.ndarray:
+    return np.arange(n) if limit is None else np.unique(np.linspace(0, n - 1, min(limit, n)).round().astype(np.int64))
 
 
-def _clusters(k: int | bool, dataset: Dataset) -> tuple[int, str]:
-    if k is True:
+def _cut(split: Split, limit: int | None) -> Split:
+    """The split cut to ``limit`` images, evenly spaced."""
+    if limit is None or limit >= len(split):
+        return split
+    rows = _evenly(len(split), limit)
+    return Split(take(split.images, rows), None if split.labels is None else split.labels[rows])
+
+
+def _limited(sample: Sample | Skipped, dataset: Dataset, limit: int | None) -> Sample | Skipped:
+    """The sample cut to the versions of ``limit`` test images, or to ``limit`` images where they are other pictures."""
+    if isinstance(sample, Skipped) or limit is None:
+        return sample
+    if sample.rows is None:
+        kept = _evenly(len(sample.images), limit)  # type: ignore[arg-type]  # without rows there are images
+    else:
+        kept = np.flatnonzero(np.isin(sample.rows, _evenly(len(dataset.test), limit)))
+    if not len(kept):
+        return Skipped(f"limit={limit} leaves none of its images")
+    return replace(
+        sample,
+        labels=None if sample.labels is None else sample.labels[kept],
+        rows=None if sample.rows is None else np.asarray(sample.rows)[kept],
+        images=None if sample.images is None else take(sample.images, kept),
+    )
+
+
+def _clusters(
+    k: int | bool | str, dataset: Dataset, samples: Mapping[Condition, Sample | Skipped]
+) -> tuple[tuple[int, ...], str]:
+    asked = parse_k(k)
+    if asked is True:
         if not dataset.classes:
             raise InputError(
-                f"{dataset.name} has no labels, so k=true means nothing: give the number of clusters, k=10."
+                f"{dataset.name} has no labels, so k=true means nothing: give the number of clusters, k=10, or a range."
             )
-        number, source = len(dataset.classes), "true"
-    elif isinstance(k, int) and k is not False:
-        number, source = k, "given"
+        ks, source = (len(dataset.classes),), "true"
     else:
-        raise InputError(f"k={k}: true or a whole number is needed.")
-    smallest = min(len(dataset.train), len(dataset.test))
-    if not 2 <= number <= smallest:
-        raise InputError(
-            f"k={number}: between 2 and {smallest} is possible, the number of images in the smaller split."
-        )
-    return number, source
+        ks, source = (tuple(asked), "estimated") if isinstance(asked, range) else ((asked,), "given")
+    clean = samples[CLEAN]
+    assert isinstance(clean, Sample)
+    smallest = min(len(dataset.train), len(clean.rows))  # type: ignore[arg-type]  # clean images are test images
+    if not 2 <= min(ks) <= max(ks) <= smallest:
+        raise InputError(f"k={k}: between 2 and {smallest} is possible, the number of images in the smaller split.")
+    return ks, source
 
 
 def _encoders(
-    checkpoint: EncoderLike | Sequence[EncoderLike], floors: Sequence[str], device: str
+    checkpoint: EncoderLike | Sequence[EncoderLike], floors: Sequence[str], dataset: Dataset, dtype: str, device: str
 ) -> dict[str, Encoder]:
     """Encoders by slug, each set of weights once, yours before the floors."""
     asked = list(checkpoint) if isinstance(checkpoint, (list, tuple)) else [checkpoint]
@@ -220,8 +342,9 @@ def _encoders(
     encoders += [load_encoder(f"random:{backbone}" if one == "random" else one, device=device) for one in floors]
     if not encoders:
         raise InputError("Nothing to evaluate: checkpoint and floors are both empty.")
+    fitted = [encoder.fit(dataset.train.images) if encoder.needs_fit else encoder for encoder in encoders]
     distinct: dict[str, Encoder] = {}
-    for encoder in encoders:
+    for encoder in settle(fitted, dataset.test.images, dtype):
         same = distinct.setdefault(encoder.fingerprint, encoder)
         if same is not encoder:
             say(f"{encoder.name} has the weights of {same.name} and is scored once, as {same.name}")
@@ -249,3 +372,22 @@ def _named(encoders: list[Encoder]) -> dict[str, Encoder]:
         slug = (re.sub(r"[^\w.@=-]+", "-", encoder.name).strip(".-") or "encoder") + seed
         named[slug if slug not in named else f"{slug}-{encoder.fingerprint[:6]}"] = encoder
     return named
+
+
+def _entrants(encoders: Mapping[str, Encoder], features: Sequence[str]) -> list[Entrant]:
+    """Every encoder with every feature that was asked for; one that lacks a feature takes its default."""
+    available = dict.fromkeys(name for encoder in encoders.values() for name in encoder.feature_names)
+    entrants: dict[tuple[str, str], Entrant] = {}
+    for asked in features or ["auto"]:
+        name, *steps = asked.split("+")
+        if name != "auto" and name not in available:
+            raise unknown("feature", name, ["auto", *available])
+        for step in steps:
+            if step not in STEPS:
+                raise unknown("step behind a feature", step, STEPS)
+        ordered = tuple(step for step in STEPS if step in steps)
+        for slug, encoder in encoders.items():
+            entrant = Entrant(slug, encoder, encoder.feature_name(name), ordered)
+            entrants.setdefault(entrant.id, entrant)
+    rank = {slug: i for i, slug in enumerate(encoders)}
+    return sorted(entrants.values(), key=lambda entrant: rank[entrant.slug])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,17 +16,19 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from shiftbench.images import Images
+
 
 @dataclass(frozen=True)
 class Split:
     """Images with or without labels.
 
     Attributes:
-        images: uint8 (N, 3, H, W).
+        images: uint8 (N, 3, H, W), in memory or as files that are decoded when asked for.
         labels: int64 (N,), class indices, or None where nobody labelled them.
     """
 
-    images: torch.Tensor
+    images: Images
     labels: np.ndarray[Any, Any] | None
 
     def __len__(self) -> int:
@@ -40,20 +42,23 @@ class Dataset:
     Attributes:
         name: what results call it.
         classes: the names of the classes; empty when the images are unlabelled.
+        ids: what a shift knows the classes by (ImageNet's wnids), in the same order; empty where it is the names.
+        root: the folder in which its files and those of its shifts are looked for; None for $SHIFTBENCH_DATA.
     """
 
     name: str
     train: Split
     test: Split
     classes: tuple[str, ...]
+    ids: tuple[str, ...] = ()
+    root: str | None = None
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the pixels and labels of both splits."""
+        """sha256 over the images and labels of both splits; images in files count by name and size."""
         digest = hashlib.sha256()
         for split in (self.train, self.test):
-            digest.update(str(tuple(split.images.shape)).encode())
-            digest.update(split.images.contiguous().numpy().tobytes())
+            digest.update(images_digest(split.images))
             if split.labels is not None:
                 digest.update(split.labels.tobytes())
         return digest.hexdigest()
@@ -61,27 +66,93 @@ class Dataset:
 
 @dataclass(frozen=True, order=True)
 class Condition:
-    """One way in which the scored split differs from its clean pair.
+    """One way in which the scored images differ from their clean pair.
 
     Attributes:
-        shift: the registered shift it belongs to ("clean", "corruption").
+        shift: the shift it belongs to ("clean", "corruption", "cifar10.1_v6").
         corruption: the corruption's name, empty for other shifts.
-        severity: 1..5 for corruptions, 0 otherwise.
+        severity: 1..5 for shifts that come in degrees, 0 otherwise.
         table: the table of severity constants, empty for other shifts.
+        split: what is comparable with it: "test", or "test[SHIFT]" for the part of the test split whose classes
+            SHIFT has too.
     """
 
     shift: str
     corruption: str = ""
     severity: int = 0
     table: str = ""
+    split: str = "test"
 
     @property
     def label(self) -> str:
-        """A name fit for files and messages: ``clean``, ``fog-3``."""
-        return f"{self.corruption}-{self.severity}" if self.corruption else self.shift
+        """A name fit for files and messages: ``clean``, ``fog-3``, ``cifar10_c-fog-3``, ``clean[imagenet_r]``."""
+        name = self.corruption if self.shift == "corruption" else "-".join(filter(None, (self.shift, self.corruption)))
+        degree = f"-{self.severity}" if self.severity else ""
+        return f"{name}{degree}" + (self.split.removeprefix("test") if self.shift == "clean" else "")
+
+    @property
+    def clean(self) -> Condition:
+        """Its clean pair: the test images of the same classes."""
+        return Condition("clean", split=self.split)
 
 
 CLEAN = Condition("clean")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The images of one condition, with labels in the data set's own class indices.
+
+    Attributes:
+        labels: int64 (N,), or None where nobody labelled them.
+        rows: int64 (N,), the test image that each one is a version of; None where they are other pictures.
+        images: uint8 (N, 3, H, W); None for the test images at ``rows`` themselves.
+        change: what happens to a chunk of images before it is encoded: uint8 (n, 3, H, W) and int64 (n,), their
+            positions in the test split (from which randomness is drawn), to uint8 (n, 3, H, W).
+        digest: tells different content apart where name and data set do not (files of a natural shift).
+    """
+
+    labels: np.ndarray[Any, Any] | None
+    rows: np.ndarray[Any, Any] | None
+    images: Images | None = None
+    change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    digest: str = ""
+
+    @property
+    def n(self) -> int:
+        """The number of images."""
+        return len(self.images) if self.images is not None else len(self.rows)  # type: ignore[arg-type]  # one of them
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A condition that cannot be scored, and why; it becomes a row with status "skipped"."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A way in which images differ from those the clusters were fitted on.
+
+    Attributes:
+        name: what results call it.
+        kind: "clean", "corruption", "natural", "synthetic" or "own".
+        paired: whether each image is a version of one test image, so that partitions compare without labels.
+        data: the data sets it is a shift of; empty for any.
+        source: where its images come from.
+        citation: whom to cite, empty for none.
+        samples: (data set, name of the table of severity constants, seed) to its conditions; loading is deferred to what a Sample
+            holds, but files are looked for at once.
+    """
+
+    name: str
+    kind: str
+    paired: bool
+    samples: Callable[[Dataset, str, int], dict[Condition, Sample | Skipped]]
+    data: tuple[str, ...] = ()
+    source: str = ""
+    citation: str = ""
 
 
 @contextmanager
@@ -105,6 +176,14 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def images_digest(images: Images) -> bytes:
+    """sha256 over shape and pixels; of files, over shape, names and sizes, since data sets can be too large to read."""
+    digest = hashlib.sha256(str(tuple(images.shape)).encode())
+    names = getattr(images, "names_and_sizes", None)
+    digest.update(images.contiguous().numpy().tobytes() if names is None else "\n".join(names).encode())  # type: ignore[union-attr]
+    return digest.digest()
 
 
 def sha256(path: Path) -> str:

@@ -24,11 +24,13 @@ class Entry:
         target: where it is defined, ``"package.module:attribute"``.
         summary: what it is, in a few words (``shiftbench list``).
         group: an optional subset it belongs to.
+        higher_is_better: the direction, where there is one (metrics).
     """
 
     target: str
     summary: str
     group: str = ""
+    higher_is_better: bool = True
 
 
 class Registry(Mapping[str, Entry]):
@@ -38,7 +40,7 @@ class Registry(Mapping[str, Entry]):
         self.kind = kind
         self._entries = dict(entries)
 
-    def add(self, name: str, target: str, summary: str, group: str = "") -> None:
+    def add(self, name: str, target: str, summary: str, group: str = "", higher_is_better: bool = True) -> None:
         """Register a name.
 
         Raises:
@@ -47,7 +49,7 @@ class Registry(Mapping[str, Entry]):
         known = self._entries.get(name)
         if known is not None and known.target != target:
             raise InputError(f"The {self.kind} {name!r} is already {known.target}; {target} needs another name.")
-        self._entries[name] = Entry(target, summary, group)
+        self._entries[name] = Entry(target, summary, group, higher_is_better)
 
     def load(self, name: str) -> Any:
         """Import and return what a name stands for; ``"package.module:attribute"`` names it directly.
@@ -141,43 +143,126 @@ CORRUPTIONS = Registry("corruption", {
 })  # fmt: skip
 
 _EXTERNAL = "shiftbench.metrics.external"
+_INTERNAL = "shiftbench.metrics.internal"
 METRICS = Registry("metric", {
-    "acc": Entry(f"{_EXTERNAL}:accuracy", "clustering accuracy: clusters matched to classes (Hungarian)"),
-    "nmi": Entry(f"{_EXTERNAL}:nmi", "normalised mutual information, arithmetic mean"),
-    "ari": Entry(f"{_EXTERNAL}:ari", "adjusted Rand index"),
-    "ami": Entry(f"{_EXTERNAL}:ami", "adjusted mutual information, arithmetic mean"),
-    "purity": Entry(f"{_EXTERNAL}:purity", "share of samples in their cluster's majority class"),
+    "acc": Entry(f"{_EXTERNAL}:accuracy", "clustering accuracy: clusters matched to classes (Hungarian)", "labels"),
+    "nmi": Entry(f"{_EXTERNAL}:nmi", "normalised mutual information, arithmetic mean", "labels"),
+    "ari": Entry(f"{_EXTERNAL}:ari", "adjusted Rand index", "labels"),
+    "ami": Entry(f"{_EXTERNAL}:ami", "adjusted mutual information, arithmetic mean", "labels"),
+    "v_measure": Entry(f"{_EXTERNAL}:v_measure", "harmonic mean of homogeneity and completeness", "labels"),
+    "homogeneity": Entry(f"{_EXTERNAL}:homogeneity", "how far clusters hold one class only", "labels"),
+    "completeness": Entry(f"{_EXTERNAL}:completeness", "how far classes lie in one cluster only", "labels"),
+    "purity": Entry(f"{_EXTERNAL}:purity", "share of samples in their cluster's majority class", "labels"),
+    "mean_recall": Entry(f"{_EXTERNAL}:mean_recall", "recall of a class, mean over classes", "labels"),
+    "worst_class": Entry(f"{_EXTERNAL}:worst_class", "lowest recall of a class", "labels"),
+    "silhouette": Entry(f"{_INTERNAL}:silhouette", "how much nearer the own cluster is than the next", "features"),
+    "entropy": Entry(f"{_INTERNAL}:entropy", "evenness of the cluster sizes", "partition"),
+    "collapsed": Entry(f"{_INTERNAL}:collapsed", "clusters that are next to empty", "partition", False),
+    "drift": Entry(f"{_INTERNAL}:drift", "how far the frozen clusters' centres have moved", "shift", False),
+    "frechet": Entry(f"{_INTERNAL}:FrechetReference", "Frechet distance from the clean features", "shift", False),
 })  # fmt: skip
 
+_CLUSTERING = "shiftbench.clustering"
 CLUSTERERS = Registry("clusterer", {
-    "kmeans": Entry("shiftbench.clustering.kmeans:KMeans", "k-means, k-means++ start, one start per seed"),
+    "kmeans": Entry(f"{_CLUSTERING}.kmeans:KMeans", "k-means, k-means++ start, one start per seed"),
+    "spherical": Entry(f"{_CLUSTERING}.spherical:SphericalKMeans", "k-means of directions: unit vectors, cosine"),
+    "minibatch": Entry(f"{_CLUSTERING}.minibatch:MiniBatchKMeans", "k-means in batches of 6000, best of 20 starts"),
+    "bisecting": Entry(f"{_CLUSTERING}.bisecting:BisectingKMeans", "2-means, again and again in the largest cluster"),
+    "gmm": Entry(f"{_CLUSTERING}.mixture:GaussianMixture", "Gaussian mixture, diagonal covariances"),
+    "ward": Entry(f"{_CLUSTERING}.hierarchical:Ward", "agglomerative, least growth of squared distances"),
+    "average": Entry(f"{_CLUSTERING}.hierarchical:Average", "agglomerative, mean distance between members"),
+    "birch": Entry(f"{_CLUSTERING}.birch:Birch", "subclusters in one pass over the images, then Ward"),
+    "spectral": Entry(f"{_CLUSTERING}.spectral:Spectral", "eigenvectors of the nearest-neighbour graph"),
+    "hdbscan": Entry(f"{_CLUSTERING}.density:HDBSCAN", "dense regions; the rest is noise, k an upper limit"),
 })  # fmt: skip
 
 _DATA = "shiftbench.data"
 DATASETS = Registry("data set", {
     "digits": Entry(f"{_DATA}.digits:load", "1,797 handwritten digits, 32x32, shipped with scikit-learn"),
+    "mnist": Entry(f"{_DATA}.mnist:load_mnist", "MNIST, 70,000 handwritten digits, 28x28, grey"),
+    "usps": Entry(f"{_DATA}.mnist:load_usps", "USPS, 9,298 digits from envelopes, 16x16, grey"),
+    "fashion_mnist": Entry(f"{_DATA}.mnist:load_fashion_mnist", "Fashion-MNIST, 70,000 garments, 28x28, grey"),
     "cifar10": Entry(f"{_DATA}.cifar:load_cifar10", "CIFAR-10, 60,000 natural images, 32x32"),
+    "cifar100": Entry(f"{_DATA}.cifar:load_cifar100", "CIFAR-100, 60,000 natural images, 32x32"),
+    "cifar100_20": Entry(f"{_DATA}.cifar:load_cifar100_20", "CIFAR-100 with its 20 superclasses"),
+    "stl10": Entry(f"{_DATA}.stl:load_stl10", "STL-10, 13,000 labelled natural images, 96x96"),
+    "tiny_imagenet": Entry(f"{_DATA}.imagenet:load_tiny_imagenet", "Tiny-ImageNet-200, 110,000 images, 64x64"),
+    "imagenet": Entry(f"{_DATA}.imagenet:load_imagenet", "ImageNet-1k (ILSVRC2012), or classes of it"),
+    "imagenet10": Entry(f"{_DATA}.imagenet:load_imagenet10", "ImageNet-10, ten classes of ImageNet"),
+    "imagenet_dogs15": Entry(f"{_DATA}.imagenet:load_imagenet_dogs15", "ImageNet-Dogs-15, fifteen breeds of dogs"),
     "folder": Entry(f"{_DATA}.files:load_folder", "your images: PATH/[train|test]/CLASS/*.png"),
-    "npz": Entry(f"{_DATA}.files:load_npz", "your arrays: an .npz with images (N, H, W, 3) and labels"),
+    "npz": Entry(f"{_DATA}.arrays:load_npz", "your arrays: an .npz with images (N, H, W, 3) and labels"),
 })  # fmt: skip
 
+_CORRUPTED, _NATURAL, _SYNTHETIC = (f"{_DATA}.{part}" for part in ("corrupted", "natural", "synthetic"))
 SHIFTS = Registry("shift", {
-    "clean": Entry(f"{_DATA}.shifts:clean", "the split as it is"),
-    "corruption": Entry(f"{_DATA}.shifts:corruption", "15 common corruptions x 5 severities (paired)"),
+    "clean": Entry(f"{_DATA}.shifts:clean", "the split as it is", "clean"),
+    "corruption": Entry(f"{_CORRUPTED}:corruption", "15 common corruptions x 5 severities, made here", "corruption"),
+    "cifar10_c": Entry(f"{_CORRUPTED}:cifar10_c", "the official CIFAR-10-C, or yours of that layout", "corruption"),
+    "cifar100_c": Entry(f"{_CORRUPTED}:cifar100_c", "the official CIFAR-100-C", "corruption"),
+    "imagenet_c": Entry(f"{_CORRUPTED}:imagenet_c", "the official ImageNet-C", "corruption"),
+    "tiny_imagenet_c": Entry(f"{_CORRUPTED}:tiny_imagenet_c", "the official Tiny-ImageNet-C", "corruption"),
+    "cifar10.1_v4": Entry(f"{_NATURAL}:cifar101_v4", "new test set of CIFAR-10, 2,021 images", "natural"),
+    "cifar10.1_v6": Entry(f"{_NATURAL}:cifar101_v6", "new test set of CIFAR-10, 2,000 images, balanced", "natural"),
+    "cifar10.2": Entry(f"{_NATURAL}:cifar102", "second new test set of CIFAR-10, 2,000 images", "natural"),
+    "cinic10": Entry(f"{_NATURAL}:cinic10", "CIFAR-10's classes from ImageNet, 70,000 images", "natural"),
+    "cifar10_jpeg": Entry(f"{_NATURAL}:cifar10_jpeg", "CIFAR-10's test images as JPEG of quality 75", "natural"),
+    "stl10": Entry(f"{_NATURAL}:stl10", "STL-10 for CIFAR-10, 9 classes", "natural"),
+    "cifar10": Entry(f"{_NATURAL}:cifar10", "CIFAR-10 for STL-10, 9 classes", "natural"),
+    "mnist": Entry(f"{_NATURAL}:mnist", "MNIST for USPS and the digits", "natural"),
+    "usps": Entry(f"{_NATURAL}:usps", "USPS for MNIST and the digits", "natural"),
+    "digits": Entry(f"{_NATURAL}:digits", "scikit-learn's digits for MNIST and USPS", "natural"),
+    "imagenet_v2_matched_frequency": Entry(
+        f"{_NATURAL}:imagenet_v2_matched_frequency", "new test set of ImageNet, 10,000 images", "natural"
+    ),
+    "imagenet_v2_threshold0.7": Entry(
+        f"{_NATURAL}:imagenet_v2_threshold", "the same with images that more people agree on", "natural"
+    ),
+    "imagenet_v2_top_images": Entry(
+        f"{_NATURAL}:imagenet_v2_top_images", "the same with the images that most people agree on", "natural"
+    ),
+    "imagenet_r": Entry(f"{_NATURAL}:imagenet_r", "renditions of 200 classes of ImageNet", "natural"),
+    "imagenet_a": Entry(f"{_NATURAL}:imagenet_a", "hard photographs of 200 classes of ImageNet", "natural"),
+    "imagenet_o": Entry(f"{_NATURAL}:imagenet_o", "classes that ImageNet has not, without labels", "natural"),
+    "imagenet_sketch": Entry(f"{_NATURAL}:imagenet_sketch", "black and white sketches of ImageNet's classes", "natural"),
+    "prior": Entry(f"{_SYNTHETIC}:prior", "other class shares, drawn from a Dirichlet distribution", "synthetic"),
+    "subpopulation": Entry(f"{_SYNTHETIC}:subpopulation", "10 to 50 % of the classes dropped", "synthetic"),
+    "resolution": Entry(f"{_SYNTHETIC}:resolution", "at 1.5 to 6 times fewer pixels a side, enlarged again", "synthetic"),
+    "folder": Entry(f"{_DATA}.own:folder", "folder:PATH, your own images: PATH/CLASS/* or PATH/*", "own"),
+    "npz": Entry(f"{_DATA}.own:npz", "npz:PATH, your own arrays: images, perhaps labels", "own"),
 })  # fmt: skip
 
-_BACKBONE = "shiftbench.encoders.backbones"
+_NETWORK = "shiftbench.encoders"
 BACKBONES = Registry("backbone", {
-    "small_cnn": Entry(f"{_BACKBONE}:small_cnn", "three convolutions and a linear layer, for digits on a CPU"),
-    "resnet18_cifar": Entry(f"{_BACKBONE}:resnet18_cifar", "ResNet-18 with the 3x3 stem for 32x32 images"),
-    "resnet18": Entry(f"{_BACKBONE}:resnet18", "ResNet-18, ImageNet stem"),
-    "resnet50": Entry(f"{_BACKBONE}:resnet50", "ResNet-50, ImageNet stem"),
+    "small_cnn": Entry(f"{_NETWORK}.backbones:small_cnn", "three convolutions and a linear layer, for digits on a CPU"),
+    "resnet18_cifar": Entry(f"{_NETWORK}.resnet:resnet18_cifar", "ResNet-18 with the 3x3 stem for 32x32 images"),
+    "resnet18": Entry(f"{_NETWORK}.resnet:resnet18", "ResNet-18, ImageNet stem"),
+    "resnet34": Entry(f"{_NETWORK}.resnet:resnet34", "ResNet-34, ImageNet stem"),
+    "resnet50": Entry(f"{_NETWORK}.resnet:resnet50", "ResNet-50, ImageNet stem"),
+    "resnet20": Entry(f"{_NETWORK}.cifar_resnet:resnet20", "ResNet-20 of CIFAR, three stages"),
+    "resnet32": Entry(f"{_NETWORK}.cifar_resnet:resnet32", "ResNet-32 of CIFAR, three stages"),
+    "resnet44": Entry(f"{_NETWORK}.cifar_resnet:resnet44", "ResNet-44 of CIFAR, three stages"),
+    "resnet56": Entry(f"{_NETWORK}.cifar_resnet:resnet56", "ResNet-56 of CIFAR, three stages"),
+    "wrn28_10": Entry(f"{_NETWORK}.wide_resnet:wrn28_10", "WideResNet-28-10 of CIFAR"),
+    "wrn40_2": Entry(f"{_NETWORK}.wide_resnet:wrn40_2", "WideResNet-40-2 of CIFAR"),
+    "densenet_bc_100_12": Entry(f"{_NETWORK}.densenet:densenet_bc_100_12", "DenseNet-BC-100 of CIFAR, growth 12"),
+    "vgg16_bn": Entry(f"{_NETWORK}.vgg:vgg16_bn", "VGG-16 with BatchNorm, ImageNet head"),
+    "vit_small_patch16": Entry(f"{_NETWORK}.vit:vit_small_patch16", "ViT-S/16 at 224 pixels"),
+    "vit_base_patch16": Entry(f"{_NETWORK}.vit:vit_base_patch16", "ViT-B/16 at 224 pixels"),
+    "uvadlc_resnet20": Entry(f"{_NETWORK}.uvadlc:resnet20", "ResNet of the UvA tutorial 5"),
+    "uvadlc_autoencoder64": Entry(f"{_NETWORK}.uvadlc:autoencoder64", "encoder of the UvA tutorial 9's autoencoder"),
 })  # fmt: skip
 
 _SOURCE = "shiftbench.encoders"
 ENCODERS = Registry("encoder source", {
     "pixels": Entry(f"{_SOURCE}.floors:pixels", "raw pixels: the floor without any encoder"),
+    "pca": Entry(f"{_SOURCE}.floors:pca", "pca:K, principal components of the clean training pixels"),
     "random": Entry(f"{_SOURCE}.floors:random", "random:BACKBONE, an untrained network: the floor without learning"),
     "file": Entry(f"{_SOURCE}.files:load", "a run folder of ours, or a .pt .pth .th .ckpt .safetensors state dict"),
-    "python": Entry(f"{_SOURCE}.files:load_callable", "package.module:callable, images (N, 3, H, W) -> (N, D)"),
+    "exported": Entry(f"{_SOURCE}.exported:load", "an .onnx file; with trust=true a .pt2 archive or TorchScript"),
+    "torchvision": Entry(f"{_SOURCE}.torchvision_zoo:load", "torchvision:NAME/WEIGHTS, resnet18/IMAGENET1K_V1"),
+    "timm": Entry(f"{_SOURCE}.timm_zoo:load", "timm:NAME, resnet18.a1_in1k"),
+    "robustbench": Entry(f"{_SOURCE}.robustbench_zoo:load", "robustbench:DATASET/THREAT/NAME, cifar10/corruptions/..."),
+    "hf": Entry(f"{_SOURCE}.hf_zoo:load", "hf:ORG/NAME or hf:FOLDER, vision models of transformers"),
+    "python": Entry(f"{_SOURCE}.callables:load_callable", "package.module:callable, images (N, 3, H, W) -> (N, D)"),
 })  # fmt: skip

@@ -1,8 +1,12 @@
 """The public tables, and the folder that holds them.
 
-``cells``      one row per encoder x condition x protocol x seed x metric: what was measured, or why not.
-``stability``  agreement between partitions along one axis, per encoder x condition x protocol.
-``summary``    one row per encoder x shift x protocol x metric: clean, shifted, drop, worst case, mCE.
+``cells``        one row per encoder x condition x protocol x seed x metric: what was measured, or why not.
+``recall``       how many images of each class were found, per encoder x condition x protocol.
+``stability``    agreement between partitions along one axis, per encoder x condition x protocol.
+``draws``        the same values under resamples of images and seeds (Parquet only): where intervals come from.
+``summary``      one row per encoder x shift x protocol x metric: clean, shifted, drop, worst case, mCE, rank.
+``comparisons``  every pair of encoders: the difference, its interval, its p-value.
+``proxies``      whether what is known without labels follows the drop that only labels show.
 
 Their columns are public and are never renamed; docs/results.md says what each one means. A folder also
 holds ``partitions/`` and ``examples/`` (what a report needs without torch) and ``run.json`` (how all this was
@@ -18,23 +22,81 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from shiftbench.errors import InputError
 from shiftbench.records import atomic_path, write_text
+from shiftbench.schema import (
+    CELL_KEYS,
+    CELLS,
+    COMPARISONS,
+    DRAW_KEYS,
+    PROXIES,
+    RECALL,
+    RECALL_KEYS,
+    STABILITY,
+    STABILITY_KEYS,
+    SUMMARY_KEYS,
+    TABLES,
+    typed,
+    validate,
+)
 
-_CLUSTERING = ["feature", "clusterer", "k", "k_source"]
-_CONDITION = ["data", "split", "shift", "corruption", "severity", "table", *_CLUSTERING]
-CELL_KEYS = ["encoder", "train_seed", *_CONDITION, "seed", "protocol", "fit_split", "selection", "metric"]
-CELLS = [*CELL_KEYS, "value", "higher_is_better", "n", "status", "reason"]
-
-STABILITY_KEYS = ["encoder", "train_seed", *_CONDITION, "protocol", "axis", "metric"]
-STABILITY = [*STABILITY_KEYS, "mean", "sd", "ci_low", "ci_high", "n_pairs", "n", "status", "reason"]
-
-SUMMARY_KEYS = ["encoder", "data", "shift", *_CLUSTERING, "protocol", "selection", "metric"]
-
-TABLES = {"cells": CELLS, "stability": STABILITY, "summary": None}
 RUN_FILE = "run.json"
+_FIRST = ("cells", "stability", "summary")  # what every folder has; the others came later
+
+
+def cells_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
+    """The ``cells`` table of measured rows (keys: ``CELLS``), typed and in canonical order."""
+    return in_order(typed(pd.DataFrame(rows, columns=CELLS)), CELL_KEYS)
+
+
+def stability_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
+    """The ``stability`` table of measured rows (keys: ``STABILITY``), typed and in canonical order."""
+    return in_order(typed(pd.DataFrame(rows, columns=STABILITY)), STABILITY_KEYS)
+
+
+def recall_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
+    """The ``recall`` table of measured rows (keys: ``RECALL``), typed and in canonical order.
+
+    Only classes that occur have a row, and only where the partitions could be made.
+    """
+    return in_order(typed(pd.DataFrame(rows, columns=RECALL)), RECALL_KEYS)
+
+
+def draws_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
+    """The ``draws`` table, typed and in canonical order.
+
+    Args:
+        rows: dictionaries with the keys ``DRAW_KEYS`` and ``draws``, float (B,), the same B in each: the values
+            that :func:`shiftbench.metrics.resample.over_seeds` makes; or a ``draws`` table.
+
+    Returns:
+        The keys, and one float32 column ``b0`` .. for each resample.
+    """
+    if isinstance(rows, pd.DataFrame):
+        return in_order(typed(rows), DRAW_KEYS)
+    keys = typed(pd.DataFrame([{key: row[key] for key in DRAW_KEYS} for row in rows], columns=DRAW_KEYS))
+    values = np.array([row["draws"] for row in rows], dtype=np.float32).reshape(len(rows), -1 if rows else 0)
+    columns = [f"b{i}" for i in range(values.shape[1])]
+    return in_order(pd.concat([keys, pd.DataFrame(values, columns=columns)], axis=1), DRAW_KEYS)
+
+
+def draw_columns(draws: pd.DataFrame) -> list[str]:
+    """The columns of the ``draws`` table that hold resamples."""
+    return [column for column in draws.columns if column not in DRAW_KEYS]
+
+
+def in_order(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Rows sorted by their keys; encoders keep the order they were given in."""
+    given = table[list(keys)].assign(encoder=pd.factorize(table["encoder"])[0])
+    return table.iloc[given.reset_index(drop=True).sort_values(list(keys), kind="stable").index].reset_index(drop=True)
+
+
+def ok(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that were measured; failures never enter a mean."""
+    return table[table["status"] == "ok"]
 
 
 @dataclass
@@ -42,7 +104,7 @@ class Results:
     """The tables of one evaluation, or of several merged ones.
 
     Attributes:
-        cells, stability, summary: the tables of this module's description.
+        cells, stability, summary, recall, comparisons, proxies, draws: the tables of this module's description.
         run: the content of ``run.json``: config, versions, hardware, data fingerprint, encoders, times.
         folder: where they are saved; None for results made in memory.
     """
@@ -50,21 +112,31 @@ class Results:
     cells: pd.DataFrame
     stability: pd.DataFrame
     summary: pd.DataFrame
+    recall: pd.DataFrame = field(default_factory=lambda: recall_table([]))
+    comparisons: pd.DataFrame = field(default_factory=lambda: typed(pd.DataFrame(columns=COMPARISONS)))
+    proxies: pd.DataFrame = field(default_factory=lambda: typed(pd.DataFrame(columns=PROXIES)))
+    draws: pd.DataFrame = field(default_factory=lambda: draws_table([]))
     run: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
 
     def save(self, folder: str | Path) -> Results:
-        """Write the tables as CSV and Parquet and ``run.json``, each file atomically."""
+        """Check the tables, write them as CSV and Parquet, and ``run.json``, each file atomically.
+
+        Raises:
+            InputError: a table holds what its columns must not (:func:`shiftbench.schema.validate`).
+        """
         folder = Path(folder)
         for name in TABLES:
-            write_table(getattr(self, name), folder / name)
+            validate(name, getattr(self, name))
+        for name in TABLES:
+            write_table(getattr(self, name), folder / name, csv=name != "draws")
         write_text(folder / RUN_FILE, json.dumps(self.run, indent=2, sort_keys=True) + "\n")
         self.folder = folder
         return self
 
     @classmethod
     def load(cls, folder: str | Path) -> Results:
-        """Read a results folder; needs no torch.
+        """Read a results folder; needs no torch. Tables that an older version did not write yet are empty.
 
         Raises:
             InputError: the folder is not a results folder, or its evaluation has not finished.
@@ -72,55 +144,38 @@ class Results:
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"No results folder {str(folder)!r}.")
-        files = [*(f"{table}.parquet" for table in TABLES), RUN_FILE]
+        files = [*(f"{table}.parquet" for table in _FIRST), RUN_FILE]
         missing = [name for name in files if not (folder / name).is_file()]
         if missing:
             raise InputError(
                 f"{str(folder)!r} lacks {', '.join(missing)}: not a results folder, or its evaluation has "
                 "not finished (run the same `shiftbench evaluate` again and it goes on)."
             )
+        present = [name for name in TABLES if (folder / f"{name}.parquet").is_file()]
         try:
-            tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+            tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in present}
             run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{str(folder)!r} holds a damaged table ({error}). Evaluate again.") from error
-        for name, columns in TABLES.items():
-            lost = [column for column in columns or SUMMARY_KEYS if column not in tables[name].columns]
-            if lost:
+        if "split" not in tables["summary"]:  # written when the clean pair was the test split in every row
+            tables["summary"].insert(2, "split", "test")
+        for name, table in tables.items():
+            if lost := [column for column in TABLES[name].columns if column not in table]:
                 raise InputError(f"{name}.parquet in {str(folder)!r} lacks the columns {', '.join(lost)}.")
         return cls(**tables, run=run, folder=folder)
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
+def write_table(table: pd.DataFrame, path: Path, csv: bool = True) -> None:
     """Write ``path``.csv (UTF-8, shortest exact floats) and ``path``.parquet, each atomically."""
-    with atomic_path(path.with_suffix(".csv")) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+    if csv:
+        with atomic_path(path.with_suffix(".csv")) as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
     with atomic_path(path.with_suffix(".parquet")) as temporary:
         table.to_parquet(temporary, index=False)
 
 
-def cells_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
-    """The ``cells`` table of measured rows, typed and in canonical order."""
-    table = pd.DataFrame(rows, columns=CELLS)
-    return _typed(table, integers=["severity", "k", "seed", "n"], floats=["value"], order=CELL_KEYS)
-
-
-def stability_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
-    """The ``stability`` table of measured rows, typed and in canonical order."""
-    table = pd.DataFrame(rows, columns=STABILITY)
-    floats = ["mean", "sd", "ci_low", "ci_high"]
-    return _typed(table, integers=["severity", "k", "n_pairs", "n"], floats=floats, order=STABILITY_KEYS)
-
-
-def _typed(table: pd.DataFrame, integers: list[str], floats: list[str], order: list[str]) -> pd.DataFrame:
-    types = dict.fromkeys(integers, "int64") | dict.fromkeys(floats, "float64") | {"train_seed": "Int64"}
-    table = table.astype(types)
-    # Encoders keep the order they were given in.
-    rank = table["encoder"].map({name: i for i, name in enumerate(table["encoder"].unique())})
-    keys = ["_rank", *(column for column in order if column != "encoder")]
-    return table.assign(_rank=rank).sort_values(keys, kind="stable", ignore_index=True).drop(columns="_rank")
-
-
-def ok(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that were measured; failures never enter a mean."""
-    return table[table["status"] == "ok"]
+__all__ = [
+    "CELLS", "CELL_KEYS", "COMPARISONS", "DRAW_KEYS", "PROXIES", "RECALL", "RECALL_KEYS", "RUN_FILE", "STABILITY",
+    "STABILITY_KEYS", "SUMMARY_KEYS", "TABLES", "Results", "cells_table", "draw_columns", "draws_table", "in_order", "ok",
+    "recall_table", "stability_table", "validate", "write_table",
+]  # fmt: skip

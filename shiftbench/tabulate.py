@@ -1,130 +1,257 @@
-"""From the kept partitions of an evaluation to its tables."""
+"""From what an evaluation kept to its tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from shiftbench.metrics.agreement import AGREEMENTS, paired, pairwise
-from shiftbench.metrics.robustness import bootstrap_agreement, bootstrap_mean
+from shiftbench.agreements import Agreements
+from shiftbench.cells import FEATURES, PROBE_METRICS
 from shiftbench.parallel import parallel_map
-from shiftbench.partitions import Partitions
-from shiftbench.plan import Plan
-from shiftbench.records import CLEAN, Condition
-from shiftbench.registry import METRICS
-from shiftbench.results import cells_table, stability_table
+from shiftbench.partitions import Partitions, Scores
+from shiftbench.plan import AXES_OF, PROBE, Entrant, Plan
+from shiftbench.records import Condition, Skipped
+from shiftbench.registry import CLUSTERERS, METRICS
+from shiftbench.results import cells_table, draws_table, recall_table, stability_table
+from shiftbench.stability import AXES, Measured, initialization, shift, training_seed
 
-NOT_TRIED = Partitions.failed("", "not computed")
+Rows = list[dict[str, Any]]
+SKIPPED = "skipped"  # the key of what was never to be computed
+MAKERS = {"cells": cells_table, "recall": recall_table, "stability": stability_table, "draws": draws_table}
 
 
-def tabulate(plan: Plan, workers: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The ``cells`` and ``stability`` tables of everything that is kept in the plan's folder.
-
-    Cells need class labels; without them the first table is empty.
+def tabulate(plan: Plan, workers: int) -> dict[str, pd.DataFrame]:
+    """The measured tables of everything that is kept in the plan's folder: cells, recall, stability and draws.
 
     Args:
         plan: the evaluation.
-        workers: conditions worked on at once.
+        workers: entrants worked on at once.
     """
-    cells: list[dict[str, Any]] = []
-    stability: list[dict[str, Any]] = []
-    for slug in plan.encoders:
-        kept = {one: Partitions.load(plan.path(slug, one)) or NOT_TRIED for one in plan.conditions}
-        clean = kept[CLEAN]
-        cells += _cells(plan, slug, Condition("chance"), clean, clean.chance)
-        for condition, partitions in kept.items():
-            cells += _cells(plan, slug, condition, partitions, partitions.scores)
-        agreements = parallel_map(lambda item: _stability(plan, slug, *item, clean), kept.items(), workers)  # noqa: B023
-        stability += chain.from_iterable(agreements)
-    return cells_table(cells), stability_table(stability)
+    found = parallel_map(lambda entrant: _Entrant(plan, entrant).rows(), plan.entrants, workers)
+    rows = {name: [row for part in found for row in part[name]] for name in MAKERS}
+    rows["stability"] += _training_seeds(plan)
+    return {name: make(rows[name]) for name, make in MAKERS.items()}
 
 
-def _keys(plan: Plan, slug: str, condition: Condition) -> dict[str, Any]:
-    encoder = plan.encoders[slug]
-    return {
-        "encoder": encoder.name,
-        "train_seed": encoder.train_seed,
-        "data": plan.data.name,
-        "split": "test",
-        "shift": condition.shift,
-        "corruption": condition.corruption,
-        "severity": condition.severity,
-        "table": condition.table,
-        "feature": encoder.feature_name(plan.feature),
-        "clusterer": plan.clusterer,
-        "k": plan.k,
-        "k_source": plan.k_source,
-    }
+class _Entrant:
+    """What is kept of one entrant, put through every clusterer and probe, as rows."""
 
+    def __init__(self, plan: Plan, entrant: Entrant) -> None:
+        self.plan, self.entrant = plan, entrant
 
-def _outcome(partitions: Partitions) -> dict[str, Any]:
-    return {"status": "ok" if partitions.ok else "failed", "reason": partitions.reason}
+    def rows(self) -> dict[str, Rows]:
+        """Rows by table."""
+        found: dict[str, Rows] = {name: [] for name in MAKERS}
+        for way in (*self.plan.ways, FEATURES):
+            clean: dict[str, Partitions] = {}
+            for condition in self.plan.samples:
+                is_clean = condition.shift == "clean"
+                if way == FEATURES and is_clean:
+                    continue
+                kept = _kept(self.plan, self.entrant, way, condition)
+                found["cells"] += self._cells(way, condition, kept, kept.scores)
+                if is_clean:
+                    clean[condition.split] = kept
+                    chance = Condition("chance", split=condition.split)
+                    found["cells"] += self._cells(way, chance, kept, kept.chance, only_labels=True)
+                found["recall"] += self._recalls(way, condition, kept)
+                found["draws"] += self._draws(way, condition, kept)
+                if way in self.plan.clusterers:
+                    found["stability"] += self._stability(way, condition, kept, clean[condition.split])
+        return found
 
-
-def _cells(
-    plan: Plan, slug: str, condition: Condition, partitions: Partitions, scores: Mapping[str, np.ndarray]
-) -> list[dict[str, Any]]:
-    if plan.data.test.labels is None:
-        return []
-    shared = _keys(plan, slug, condition) | _outcome(partitions) | {"selection": plan.encoders[slug].selection}
-    return [
-        shared
-        | {
-            "seed": seed,
-            "protocol": protocol,
-            "fit_split": "train" if protocol == "frozen" else "test",
-            "metric": metric,
-            "value": scores[metric][p, seed] if partitions.ok else np.nan,
-            "higher_is_better": True,
-            "n": len(plan.data.test),
+    def _keys(self, way: str, condition: Condition, k: int) -> dict[str, Any]:
+        encoder = self.entrant.encoder
+        is_clustering = way in self.plan.clusterers
+        return {
+            "encoder": encoder.name,
+            "train_seed": encoder.train_seed,
+            "data": self.plan.data.name,
+            "split": condition.split,
+            "shift": condition.shift,
+            "corruption": condition.corruption,
+            "severity": condition.severity,
+            "table": condition.table,
+            "feature": self.entrant.feature,
+            "clusterer": way,
+            "k": k,
+            "k_source": self.plan.k_source if is_clustering else "true" if way != FEATURES else "",
+            "selection": encoder.selection,
         }
-        for p, protocol in enumerate(plan.protocols)
-        for seed in range(plan.seeds)
-        for metric in METRICS
-    ]
 
+    def _cells(
+        self, way: str, condition: Condition, kept: Partitions, scores: Scores, only_labels: bool = False
+    ) -> Rows:
+        sample = self.plan.samples.get(condition.clean if condition.shift == "chance" else condition)
+        labelled = isinstance(sample, Skipped) or (sample is not None and sample.labels is not None)
+        labelled = labelled and self.plan.data.test.labels is not None
+        n = 0 if isinstance(sample, Skipped) or sample is None else sample.n
+        rows = []
+        for p, (protocol, k, seeds) in enumerate(_layout(self.plan, way, kept)):
+            shared = self._keys(way, condition, k) | {
+                "protocol": protocol,
+                "fit_split": {"frozen": "train", "refit": "test"}.get(protocol, ""),
+                "n": n,
+            }
+            for metric in _metrics(way, condition, protocol, labelled, only_labels):
+                for seed in range(seeds):
+                    value = float(scores[metric][p, seed]) if kept.ok else np.nan
+                    rows.append(
+                        shared
+                        | {
+                            "seed": seed,
+                            "metric": metric,
+                            "value": value,
+                            "higher_is_better": METRICS[metric].higher_is_better,
+                        }
+                        | _outcome(kept, value)
+                    )
+        return rows
 
-def _stability(
-    plan: Plan, slug: str, condition: Condition, partitions: Partitions, clean: Partitions
-) -> list[dict[str, Any]]:
-    shared = _keys(plan, slug, condition) | {"n": len(plan.data.test)}
-    rows = []
-    for p, protocol in enumerate(plan.protocols):
-        axes = {"initialization": partitions}
-        if condition != CLEAN:
-            axes["shift"] = partitions if clean.ok else clean
-        for axis, decisive in axes.items():
-            outcome = _outcome(decisive)
-            measured = _agreement(axis, p, partitions, clean) if decisive.ok and partitions.ok else _unmeasured()
-            if plan.seeds < 2 and axis == "initialization" and decisive.ok:
-                outcome = {"status": "skipped", "reason": "one seed has no other to agree with"}
-            for metric in AGREEMENTS:
+    def _recalls(self, way: str, condition: Condition, kept: Partitions) -> Rows:
+        if not kept.ok or not kept.recalls.size:
+            return []
+        labels = self.plan.sample(condition).labels
+        counts = np.bincount(labels, minlength=kept.recalls.shape[2])  # type: ignore[arg-type]  # recalls need labels
+        rows = []
+        for p, (protocol, k, seeds) in enumerate(_layout(self.plan, way, kept)):
+            for c in np.flatnonzero(counts):
+                values = kept.recalls[p, :, c]
                 rows.append(
-                    shared | {"protocol": protocol, "axis": axis, "metric": metric} | outcome | measured[metric]
+                    self._keys(way, condition, k)
+                    | {
+                        "protocol": protocol,
+                        "class": self.plan.data.classes[c],
+                        "mean": values.mean(),
+                        "sd": values.std(ddof=1) if seeds > 1 else np.nan,
+                        "n_seeds": seeds,
+                        "n": int(counts[c]),
+                    }
                 )
+        return rows
+
+    def _draws(self, way: str, condition: Condition, kept: Partitions) -> Rows:
+        return [
+            self._keys(way, condition, k) | {"protocol": protocol, "metric": metric, "draws": values[p]}
+            for p, (protocol, k, _) in enumerate(_layout(self.plan, way, kept) if kept.ok else ())
+            for metric, values in kept.draws.items()
+        ]
+
+    def _stability(self, way: str, condition: Condition, kept: Partitions, clean: Partitions) -> Rows:
+        """Agreement among the seeds' partitions, of each with its clean version, and what was kept beside them."""
+        rows: Rows = []
+        sample = self.plan.samples[condition]
+        n = 0 if isinstance(sample, Skipped) else sample.n
+        for p, (protocol, k, _) in enumerate(_layout(self.plan, way, kept)):
+            shared = self._keys(way, condition, k) | {"protocol": protocol}
+            if "initialization" in self.plan.axes:
+                measured = initialization(kept.labels[p], clusterer=way) if kept.ok else None
+                rows += _axis_rows(shared | {"n": n}, "initialization", measured, kept)
+            if "shift" in self.plan.axes and condition.shift != "clean":
+                if not kept.ok or not clean.ok:
+                    rows += _axis_rows(shared | {"n": n}, "shift", None, kept if not kept.ok else clean)
+                elif (places := _pairs(self.plan, condition)) is not None:
+                    pair = shift(clean.labels[p][:, places], kept.labels[p])
+                    rows += _axis_rows(shared | {"n": n}, "shift", pair, kept)
+        if self.plan.feature_axes and not isinstance(sample, Skipped):
+            path = self.plan.path(self.entrant, AXES_OF + way, condition)
+            beside = Agreements.load(path) or Agreements("", reason="not computed")
+            shared = self._keys(way, condition, int(kept.ks[-1]) if kept.ok else self.plan.ks[0]) | {
+                "protocol": "refit"
+            }
+            for axis, one in beside.axes.items():
+                rows += _axis_rows(shared | {"n": one.n}, axis, one.measured, kept)
+            if not beside.ok:
+                failed = Partitions.failed("", beside.reason)
+                for axis in self.plan.feature_axes:
+                    rows += _axis_rows(shared | {"n": n}, axis, None, failed)
+        return rows
+
+
+def _kept(plan: Plan, entrant: Entrant, way: str, condition: Condition) -> Partitions:
+    sample = plan.samples[condition]
+    if isinstance(sample, Skipped):
+        return Partitions.failed(SKIPPED, sample.reason)
+    return Partitions.load(plan.path(entrant, way, condition)) or Partitions.failed("", "not computed")
+
+
+def _outcome(kept: Partitions, value: float) -> dict[str, str]:
+    if kept.key == SKIPPED and not kept.ok:
+        return {"status": "skipped", "reason": kept.reason}
+    if not kept.ok:
+        return {"status": "failed", "reason": kept.reason}
+    if np.isnan(value):
+        return {"status": "skipped", "reason": "not defined for these partitions"}
+    return {"status": "ok", "reason": kept.note}
+
+
+def _layout(plan: Plan, way: str, kept: Partitions) -> list[tuple[str, int, int]]:
+    """(protocol, k, number of seeds) of what is kept, or of what would have been."""
+    if kept.ok:
+        return [(p, int(k), kept.labels.shape[1]) for p, k in zip(kept.protocols, kept.ks, strict=True)]
+    if way == FEATURES:
+        return [("", 0, 1)]
+    if way.startswith(PROBE):
+        return [("frozen", len(plan.data.classes), 1)]
+    seeds = plan.seeds if CLUSTERERS.load(way).seeded else 1
+    return [(protocol, plan.ks[0], seeds) for protocol in plan.protocols]
+
+
+def _metrics(way: str, condition: Condition, protocol: str, labelled: bool, only_labels: bool) -> list[str]:
+    """What is measured there."""
+    if way == FEATURES:
+        return ["frechet"]
+    if way.startswith(PROBE):
+        return list(PROBE_METRICS) if labelled else []
+    inner = [] if only_labels else ["silhouette", "entropy", "collapsed"]
+    if not only_labels and protocol == "frozen" and condition.shift != "clean":
+        inner.append("drift")
+    return (METRICS.names("labels") if labelled else []) + inner
+
+
+def _pairs(plan: Plan, condition: Condition) -> np.ndarray | None:
+    """Where the clean version of each image stands among the clean images of its split; None where it has none."""
+    rows, clean = plan.sample(condition).rows, plan.sample(condition.clean).rows
+    return None if rows is None else np.searchsorted(clean, rows)  # type: ignore[arg-type]  # clean images have rows
+
+
+def _axis_rows(shared: Mapping[str, Any], axis: str, measured: Measured | None, kept: Partitions) -> Rows:
+    """A row per metric; without a measurement the reason why."""
+    nothing = {"mean": np.nan, "sd": np.nan, "ci_low": np.nan, "ci_high": np.nan, "n_pairs": 0}
+    rows = []
+    for metric in AXES[axis].metrics:
+        if isinstance(measured, Skipped):
+            outcome, values = {"status": "skipped", "reason": measured.reason}, nothing
+        elif measured is None:
+            outcome, values = _outcome(kept, np.nan), nothing
+        else:
+            outcome, values = {"status": "ok", "reason": kept.note}, asdict(measured[metric])
+        rows.append({**shared, "axis": axis, "metric": metric, **values, **outcome})
     return rows
 
 
-def _unmeasured() -> dict[str, dict[str, Any]]:
-    nothing = {"mean": np.nan, "sd": np.nan, "ci_low": np.nan, "ci_high": np.nan, "n_pairs": 0}
-    return dict.fromkeys(AGREEMENTS, nothing)
-
-
-def _agreement(axis: str, p: int, partitions: Partitions, clean: Partitions) -> dict[str, dict[str, Any]]:
-    """Agreement among the seeds' partitions, or of each with the same seed's partition of the clean split."""
-    found = {}
-    if axis == "initialization":
-        for metric, matrix in pairwise(partitions.labels[p]).items():
-            mean, sd, low, high = bootstrap_agreement(matrix)
-            pairs = len(matrix) * (len(matrix) - 1) // 2
-            found[metric] = {"mean": mean, "sd": sd, "ci_low": low, "ci_high": high, "n_pairs": pairs}
-        return found
-    for metric, values in paired(clean.labels[p], partitions.labels[p]).items():
-        mean, low, high = bootstrap_mean(values)
-        sd = float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
-        found[metric] = {"mean": mean, "sd": sd, "ci_low": low, "ci_high": high, "n_pairs": len(values)}
-    return found
+def _training_seeds(plan: Plan) -> Rows:
+    """Agreement between encoders that differ in their training seed alone, under every condition."""
+    if "training_seed" not in plan.axes:
+        return []
+    groups: dict[tuple[str, str], list[Entrant]] = {}
+    for entrant in plan.entrants:
+        if entrant.encoder.train_seed is not None:
+            groups.setdefault((entrant.encoder.name, entrant.feature), []).append(entrant)
+    rows: Rows = []
+    for entrants in groups.values():
+        first = _Entrant(plan, entrants[0])
+        for way in plan.clusterers:
+            for condition, sample in plan.samples.items():
+                kept = [_kept(plan, entrant, way, condition) for entrant in entrants]
+                worst = next((one for one in kept if not one.ok), kept[0])
+                for p, (protocol, k, _) in enumerate(_layout(plan, way, worst)):
+                    measured = training_seed(np.stack([one.labels[p] for one in kept])) if worst.ok else None
+                    n = 0 if isinstance(sample, Skipped) else sample.n
+                    shared = first._keys(way, condition, k) | {"train_seed": None, "protocol": protocol, "n": n}
+                    rows += _axis_rows(shared, "training_seed", measured, worst)
+    return rows

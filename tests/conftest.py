@@ -25,6 +25,12 @@ settings.register_profile("shiftbench", deadline=None, derandomize=True)
 settings.load_profile("shiftbench")
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds features that another one, or the user, has stored."""
+    monkeypatch.setenv("SHIFTBENCH_CACHE", str(tmp_path / "feature-cache"))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder with the real data sets, as SHIFTBENCH_DATA names it; skips where it does not."""

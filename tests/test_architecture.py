@@ -25,11 +25,11 @@ FOLDERS = {
 
 # Level by level, the rooms of the house. A room imports itself and lower levels, never its neighbour.
 LEVELS: tuple[tuple[set[str], ...], ...] = (
-    ({"compat", "configs", "console", "errors", "parallel", "provenance", "records", "registry"},),
+    ({"clock", "compat", "configs", "console", "errors", "images", "parallel", "provenance", "ranks", "records", "registry"},),
     ({"clustering"}, {"corruptions"}, {"metrics"}),
-    ({"data"}, {"encoders"}),
-    ({"features"}, {"partitions", "results", "summary"}),
-    ({"trainers"}, {"evaluation", "examples", "plan", "tabulate"}),
+    ({"data"}, {"encoders"}, {"choose_k", "stability"}),
+    ({"cache", "features"}, {"agreements", "partitions"}, {"comparisons", "conclude", "proxies", "results", "runs", "schema", "summary"}),
+    ({"trainers"}, {"axes", "cells", "compute", "evaluation", "examples", "plan", "tabulate", "work"}),
     ({"reports"},),
     ({"__main__", "cli", "doctor"},),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,29 +16,42 @@ class Partition(Protocol):
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Int64 ``(N,)``, cluster ids ``0 .. k-1`` of the images it was fitted to."""
+        """Int64 ``(N,)``, cluster ids ``0 .. k'-1`` of the images it was fitted to, with k' <= k; -1 is noise."""
         ...
 
     @property
     def centers(self) -> NDArray[np.float32]:
-        """Float32 ``(k, D)``, the mean feature of each cluster."""
+        """Float32 ``(k', D)``, the mean feature of each cluster."""
         ...
 
     @property
     def inertia(self) -> float:
-        """Sum of squared distances of the images to their centers."""
+        """Sum of squared distances of the images to their centers, noise left out."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """What a reader of the scores should know: a subsample, noise, an unfinished fit. Empty if nothing."""
         ...
 
     def predict(self, features: ArrayLike) -> NDArray[np.int64]:
-        """Assign features ``(M, D)`` to the clusters: int64 ids ``(M,)``."""
+        """Assign features ``(M, D)`` to the clusters: int64 ids ``(M,)``, -1 for noise."""
         ...
 
 
 class Clusterer(Protocol):
-    """A clustering algorithm with its options, as registered in ``CLUSTERERS``."""
+    """A clustering algorithm with its options, as registered in ``CLUSTERERS``.
+
+    Attributes:
+        seeded: whether it starts at random. If not, the seed chooses the subsample above ``limit`` and nothing else.
+        limit: the most images it is fitted to; of more, a subsample drawn with the seed. None means any number.
+    """
+
+    seeded: ClassVar[bool] = True
+    limit: ClassVar[int | None] = None
 
     def fit(self, features: ArrayLike, k: int, seed: int) -> Partition:
-        """Cluster features ``(N, D)`` into k clusters; equal arguments give equal partitions."""
+        """Cluster features ``(N, D)`` into at most k clusters; equal arguments give equal partitions."""
         ...
 
     def fit_seeds(self, features: ArrayLike, k: int, seeds: Sequence[int]) -> Sequence[Partition]:
@@ -85,3 +98,23 @@ def check_k(k: int, n: int) -> None:
         raise InputError(f"k, the number of clusters, must be a whole number of at least 1, not {k!r}.")
     if k > n:
         raise InputError(f"cannot make {k} clusters of {n} images: lower k or give more images.")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what no random generator can be started from.
+
+    Raises:
+        InputError: the seed is not a whole number from 0 to 2**32 - 1.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise InputError(f"a seed must be a whole number from 0 to {2**32 - 1}, not {seed!r}.")
+
+
+def check_dimensions(points: NDArray[np.float32], fitted: int) -> None:
+    """Refuse to assign features of another length than the fitted ones.
+
+    Raises:
+        InputError: ``points`` (M, D) have another D than ``fitted``.
+    """
+    if points.shape[1] != fitted:
+        raise InputError(f"features have {points.shape[1]} dimensions, the fitted ones {fitted}.")

@@ -1,79 +1,72 @@
-"""CIFAR-10 from the official python batches (Krizhevsky 2009), and corrupted sets in the layout of CIFAR-10-C."""
+"""CIFAR-10 and CIFAR-100 from the official python batches (Krizhevsky 2009)."""
 
 from __future__ import annotations
 
-import os
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from shiftbench import compat
-from shiftbench.corruptions import SEVERITIES
-from shiftbench.errors import InputError
+from shiftbench.data.sources import check_counts, data_root, locate, read_checked
 from shiftbench.records import Dataset, Split
 
-FOLDER = "cifar-10-batches-py"
+# As torchvision publishes them; a batch is a pickle, which is not opened unless it is the official one.
+MD5 = {
+    "cifar10": {
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "40351d587109b95175f43aff81a1287e",
+        "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+    },
+    "cifar100": {
+        "train": "16019d7e3df5f24257cddd939b257f8d",
+        "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+        "meta": "7973b15100ade9c7d40fb424638fde48",
+    },
+}
 
 
-def load_cifar10(path: str | None = None) -> Dataset:
+def load_cifar10(root: str | None = None, download: bool = False) -> Dataset:
     """CIFAR-10: 50,000 images to fit on and 10,000 to score, uint8 (N, 3, 32, 32), official order.
 
-    The batches are pickles; torchvision checks their published md5 before it opens them.
-
     Args:
-        path: the folder that holds ``cifar-10-batches-py``; default ``$SHIFTBENCH_DATA``.
+        root: the folder that holds ``cifar-10-batches-py``; default ``$SHIFTBENCH_DATA``, else ``data``.
+        download: fetch what is not there.
 
     Raises:
         InputError: the batches are not there, or are not the official files.
     """
-    root = Path(path or os.environ.get("SHIFTBENCH_DATA", "data")).expanduser()
-    if not (root / FOLDER).is_dir():
-        raise InputError(
-            f"No {FOLDER} in {str(root)!r}. Unpack the official cifar-10-python.tar.gz there, "
-            "or name its folder with data.path=DIR or SHIFTBENCH_DATA."
-        )
-    try:
-        splits = [compat.torchvision().datasets.CIFAR10(root, train=train, download=False) for train in (True, False)]
-    except RuntimeError as error:
-        raise InputError(
-            f"{str(root / FOLDER)!r} is not the official CIFAR-10 (md5 differs or a file lacks)."
-        ) from error
-    images = [torch.from_numpy(np.ascontiguousarray(split.data.transpose(0, 3, 1, 2))) for split in splits]
-    labels = [np.asarray(split.targets, dtype=np.int64) for split in splits]
-    train, test = map(Split, images, labels)
-    return Dataset("cifar10", train, test, tuple(splits[0].classes))
+    return _load("cifar10", "cifar10", ("labels", "label_names"), root, download)
 
 
-def load_cifar_c(path: str | Path, corruption: str, severity: int) -> Split:
-    """One severity of a corrupted set in the layout of CIFAR-10-C, official or written by ``shiftbench corrupt``.
+def load_cifar100(root: str | None = None, download: bool = False) -> Dataset:
+    """CIFAR-100 with its 100 classes, from ``cifar-100-python``; otherwise as :func:`load_cifar10`."""
+    return _load("cifar100", "cifar100", ("fine_labels", "fine_label_names"), root, download)
 
-    Args:
-        path: the folder with ``NAME.npy``, uint8 (5 * N, H, W, 3) with severity 1 first, and ``labels.npy``.
-        corruption: NAME.
-        severity: 1 to 5.
 
-    Returns:
-        uint8 (N, 3, H, W), in the order of the clean test split, and its labels.
+def load_cifar100_20(root: str | None = None, download: bool = False) -> Dataset:
+    """CIFAR-100 with its 20 superclasses, from ``cifar-100-python``; otherwise as :func:`load_cifar10`."""
+    return _load("cifar100_20", "cifar100", ("coarse_labels", "coarse_label_names"), root, download)
 
-    Raises:
-        InputError: a file is missing, damaged or of another shape, or the severity is none.
-    """
-    if severity not in SEVERITIES:
-        raise InputError(f"severity must be 1, 2, 3, 4 or 5, not {severity!r}.")
-    files = [Path(path) / f"{name}.npy" for name in (corruption, "labels")]
-    try:
-        images, labels = (np.load(file, mmap_mode="r", allow_pickle=False) for file in files)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{str(path)!r} holds no whole {corruption}.npy and labels.npy ({error}).") from error
-    n, rest = divmod(len(images), len(SEVERITIES))
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or rest or len(labels) not in (n, 5 * n):
-        raise InputError(
-            f"{str(files[0])!r} must be uint8 (5 * N, H, W, 3) with 5 * N labels, not {images.dtype} {images.shape} "
-            f"with {len(labels)}."
-        )
-    rows = slice((severity - 1) * n, severity * n)
-    return Split(
-        torch.from_numpy(np.ascontiguousarray(images[rows].transpose(0, 3, 1, 2))),
-        np.asarray(labels[rows] if len(labels) == 5 * n else labels, dtype=np.int64),
-    )
+
+def _load(name: str, files: str, keys: tuple[str, str], root: str | None, download: bool) -> Dataset:
+    folder = locate(name, root, download)
+    *train, test, meta = (_unpickle(folder / file, md5) for file, md5 in MD5[files].items())
+    fit, score = (_split(batches, keys[0]) for batches in (train, [test]))
+    check_counts(name, len(fit), len(score))
+    return Dataset(name, fit, score, tuple(meta[keys[1]]), root=str(data_root(root)))
+
+
+def _split(batches: list[dict[str, Any]], key: str) -> Split:
+    images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
+    labels = np.concatenate([np.asarray(batch[key], dtype=np.int64) for batch in batches])
+    return Split(torch.from_numpy(images), labels)
+
+
+def _unpickle(file: Path, md5: str) -> dict[str, Any]:
+    return pickle.loads(read_checked(file, md5), encoding="latin1")

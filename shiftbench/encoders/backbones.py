@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from shiftbench.compat import torchvision
 from shiftbench.errors import InputError
 from shiftbench.registry import BACKBONES
 
@@ -102,37 +101,3 @@ class SmallCNN(nn.Module):
 def small_cnn() -> nn.Module:
     """The network that learns the digits on a CPU in two minutes."""
     return SmallCNN()
-
-
-def resnet18_cifar() -> nn.Module:
-    """ResNet-18 for 32x32 images (He et al. 2016): 3x3 stem of stride 1, no max-pooling; (N, 3, H, W) -> (N,
-    512).
-
-    Convolutions start as PyTorch starts them, which is what the published ConCURL code trains on the CIFAR
-    sets.
-    """
-    network = _torchvision_resnet("resnet18", stride=8)
-    network.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
-    network.maxpool = nn.Identity()
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            module.reset_parameters()
-    return network
-
-
-def resnet18() -> nn.Module:
-    """ResNet-18 with the 7x7 stem for ImageNet-sized images (He et al. 2016): (N, 3, H, W) -> (N, 512)."""
-    return _torchvision_resnet("resnet18", stride=32)
-
-
-def resnet50() -> nn.Module:
-    """ResNet-50, stride on the 3x3 convolution as in torchvision (He et al. 2016): (N, 3, H, W) -> (N, 2048)."""
-    return _torchvision_resnet("resnet50", stride=32)
-
-
-def _torchvision_resnet(name: str, stride: int) -> Any:
-    network = torchvision().models.get_model(name, weights=None)
-    network.feature_dim = network.fc.in_features
-    network.stride = stride
-    network.fc = nn.Identity()
-    return network

@@ -2,39 +2,99 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from shiftbench.errors import InputError
+from shiftbench.encoders.checks import unlike_training, unusual
+from shiftbench.encoders.precision import DTYPES, fast_copy
+from shiftbench.encoders.taps import Feature, Taps, chosen, only
+from shiftbench.errors import InputError, unknown
+from shiftbench.images import Images
+
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
+
+AnyEncoder = TypeVar("AnyEncoder", bound="Encoder")
 
 
 class Preprocess(nn.Module):
     """uint8 (N, 3, H, W) -> normalised float32 (N, 3, size, size). Part of the encoder, saved with it.
 
+    Resized pixels are rounded and kept within 0..255, as they are in the pipelines that networks were trained with;
+    bilinear and bicubic are antialiased. On the same images torchvision's transforms give the same pixels up to one
+    level of 255, which is the rounding of its integer arithmetic.
+
     Args:
         mean, std: per channel, on the 0..1 scale.
-        size: images of another size are resized (bilinear, antialiased); None takes them as they are.
+        size: side of the network's input; None takes images as they are.
+        crop: None stretches images that are not (size, size) to that; a number in (0, 1] keeps their aspect: the
+            shorter side becomes ``size / crop`` (rounded down), and the central (size, size) is cut out.
+        interpolation: "bilinear", "bicubic" or "nearest".
+
+    Raises:
+        InputError: a size, crop or interpolation that cannot be.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], size: int | None = None) -> None:
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int | None = None,
+        *,
+        crop: float | None = None,
+        interpolation: str = "bilinear",
+    ) -> None:
         super().__init__()
-        self.size = size
+        if size is not None and not (isinstance(size, int) and size >= 1):
+            raise InputError(f"size={size}: a whole number of pixels is needed.")
+        if crop is not None and not (size is not None and 0 < crop <= 1):
+            raise InputError(f"crop={crop}: a share of the image in (0, 1] is needed, beside a size.")
+        if interpolation not in INTERPOLATIONS:
+            raise unknown("interpolation", interpolation, INTERPOLATIONS)
+        self.size, self.crop, self.interpolation = size, crop, interpolation
+        self._mean, self._std = [float(value) for value in mean], [float(value) for value in std]
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1) * 255, persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalise a batch on the device it is on."""
-        pixels = images.float()
-        if self.size is not None and pixels.shape[-2:] != (self.size, self.size):
-            pixels = nn.functional.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
-        return (pixels - self.mean) / self.std
+        return (self._resized(images).float() - self.mean) / self.std
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values from which the same preprocessing is built: ``Preprocess(**preprocess.describe())``."""
+        about = {"mean": self._mean, "std": self._std, "size": self.size}
+        if self.size is not None:
+            about |= {"crop": self.crop, "interpolation": self.interpolation}
+        return about
+
+    def _resized(self, images: torch.Tensor) -> torch.Tensor:
+        height, width = images.shape[-2:]
+        if self.size is None or (self.crop is None and (height, width) == (self.size, self.size)):
+            return images
+        if self.crop is None:
+            return self._interpolated(images, self.size, self.size)
+        shorter = int(self.size / self.crop + 1e-6)  # 224 / (224 / 232) must not become 231
+        scaled = [int(shorter * side / min(height, width)) for side in (height, width)]
+        images = self._interpolated(images, *scaled)
+        top, left = (round((side - self.size) / 2) for side in scaled)
+        return images[..., top : top + self.size, left : left + self.size]
+
+    def _interpolated(self, images: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        if tuple(images.shape[-2:]) == (height, width):
+            return images
+        if self.interpolation == "nearest":
+            return nn.functional.interpolate(images.float(), (height, width), mode="nearest")
+        pixels = nn.functional.interpolate(images.float(), (height, width), mode=self.interpolation, antialias=True)
+        return pixels.round_().clamp_(0, 255)
 
 
 class Encoder:
@@ -42,13 +102,24 @@ class Encoder:
 
     Args:
         name: what tables call it.
-        compute: uint8 (N, 3, H, W) -> ``{feature name: float32 (N, D)}``.
+        compute: uint8 (N, 3, H, W) -> ``{feature name: (N, D)}``.
         feature_names: the keys of what ``compute`` returns, the default first.
         fingerprint: changes whenever the features would (a hash of weights and preprocessing).
         train_seed: the seed it was trained with, if it was trained here.
         selection: which epoch's weights these are: "last", or "oracle" when labels chose it.
-        origin: what else is known of it, for the results' provenance.
+        origin: what else is known of it, for the results' provenance: where its weights come from (``sha256``), its
+            ``backbone``, its ``preprocess``.
+
+    Attributes:
+        dtype: the arithmetic of its network, "float32" or "bfloat16"; what comes out is float32 in any case.
+        pinned: whether the user asked for that arithmetic (:func:`shiftbench.encoders.precision.settle`).
+        castable: whether :meth:`with_dtype` can change it.
+        device: where it computes.
+        needs_fit: whether it is made from images by :meth:`fit`, anew for each data set, before it encodes any.
     """
+
+    castable = False
+    needs_fit = False
 
     def __init__(
         self,
@@ -63,11 +134,28 @@ class Encoder:
     ) -> None:
         self.name = name
         self._compute = compute
-        self.fingerprint = fingerprint
-        self.feature_names = tuple(feature_names)
+        self._fingerprint = fingerprint
+        self._own = tuple(Feature(source) for source in feature_names)
+        self._features = self._own
         self.train_seed = train_seed
         self.selection = selection
         self.origin = dict(origin or {})
+        self.dtype = "float32"
+        self.pinned = False
+        self.device = torch.device("cpu")
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The keys of what :meth:`features` returns, the default first."""
+        return tuple(feature.name for feature in self._features)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the features would: weights, preprocessing, the choice of features, arithmetic."""
+        chosen = [] if self._features == self._own else [feature.name for feature in self._features]
+        if self.dtype == "float32" and not chosen:
+            return self._fingerprint
+        return hashlib.sha256(json.dumps([self._fingerprint, self.dtype, chosen]).encode()).hexdigest()
 
     def features(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """All features of a batch.
@@ -76,7 +164,8 @@ class Encoder:
             images: uint8 (N, 3, H, W).
 
         Returns:
-            ``{name: float32 (N, D)}`` on the CPU.
+            ``{name: float32 (N, D)}`` on the CPU. They do not depend on the other images of the batch beyond the
+            rounding of the arithmetic.
 
         Raises:
             InputError: the images are not uint8 (N, 3, H, W), or the encoder returns something else than (N, D).
@@ -84,14 +173,16 @@ class Encoder:
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise InputError(f"images must be uint8 (N, 3, H, W), not {images.dtype} {tuple(images.shape)}.")
         with torch.inference_mode():
-            features = {key: value.float().cpu() for key, value in self._compute(images).items()}
-        for key, value in features.items():
+            sources = self._sources(images)
+            found = {feature.name: feature.of(sources[feature.source]).cpu() for feature in self._features}
+        for key, value in found.items():
             if value.ndim != 2 or len(value) != len(images):
+                pool = " Name a pooling: pool=avg, max, cls or flatten." if value.ndim in (3, 4) else ""
                 raise InputError(
                     f"Encoder {self.name!r} returned {key} of shape {tuple(value.shape)} for {len(images)} images; "
-                    f"({len(images)}, D) is needed."
+                    f"({len(images)}, D) is needed.{pool}"
                 )
-        return features
+        return found
 
     def feature_name(self, asked: str = "auto") -> str:
         """The feature that is used when ``asked`` is asked for: the default unless this encoder has one of that name."""
@@ -101,6 +192,125 @@ class Encoder:
         """The default feature of a batch: uint8 (N, 3, H, W) -> float32 (N, D)."""
         return self.features(images)[self.feature_name()]
 
+    def select(self: AnyEncoder, features: Sequence[str] = (), *, pool: str = "", l2: bool = False) -> AnyEncoder:
+        """The same encoder with other features; the first one named is its default.
+
+        Args:
+            features: its own features or, of a torch network, also layers as ``named_modules`` has them
+                (``layer3``, ``blocks.5``); none takes all of its own.
+            pool: how maps (N, C, H, W) and tokens (N, T, C) become (N, D): "avg", "max", "cls" (the first token),
+                "flatten" or "none"; layers are averaged unless another is named.
+            l2: scale them to unit length.
+
+        Raises:
+            InputError: no such feature, layer or pooling.
+        """
+        own = [feature.source for feature in self._own]
+        selected = copy.copy(self)
+        selected._features = tuple(chosen(features, pool, l2, own, self._layers()))
+        return selected
+
+    def with_dtype(self: AnyEncoder, dtype: str) -> AnyEncoder:
+        """The same encoder in another arithmetic, "float32" or "bfloat16".
+
+        Raises:
+            InputError: an unknown one, or this encoder has no torch network that could change.
+        """
+        if dtype not in DTYPES[1:]:
+            raise unknown("dtype", dtype, DTYPES[1:])
+        if dtype != self.dtype and not self.castable:
+            raise InputError(f"{self.name} has an arithmetic of its own and takes no dtype={dtype}.")
+        cast = copy.copy(self)
+        cast.dtype = dtype
+        return cast
+
+    def fit(self: AnyEncoder, images: Images) -> AnyEncoder:
+        """Make it from the clean training images uint8 (N, 3, H, W); only where ``needs_fit`` says so. Returns itself."""
+        return self
+
+    def check(self, images: torch.Tensor) -> list[str]:
+        """What looks wrong about the features of clean images: a line each, none where nothing does.
+
+        It finds features that are not finite, constant, or the same for all images, and inputs that the network's
+        first BatchNorm was not trained on, which is what a wrong ``norm=`` looks like.
+
+        Args:
+            images: uint8 (N, 3, H, W), at least 16 different ones such as the encoder is meant for.
+        """
+        return [f"{self.name}: {line}" for line in unusual(self.features(images))]
+
+    def _sources(self, images: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """What the features are made of, by source."""
+        return self._compute(images)
+
+    def _layers(self) -> list[str]:
+        """Names of layers that can be features too."""
+        return []
+
+
+class ModuleEncoder(Encoder):
+    """A torch backbone with its preprocessing, heads on top of it and layers inside it; see :func:`module_encoder`."""
+
+    castable = True
+
+    def __init__(
+        self,
+        name: str,
+        backbone: nn.Module,
+        preprocess: Preprocess,
+        heads: Mapping[str, nn.Module],
+        feature_names: Sequence[str],
+        *,
+        device: torch.device,
+        **about: Any,
+    ) -> None:
+        modules = nn.ModuleList([preprocess, backbone, nn.ModuleDict(heads)]).to(device).eval()
+        self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.preprocess, self.heads = preprocess, dict(heads)
+        described = json.dumps(preprocess.describe())
+        fingerprint = hashlib.sha256((weights_hash(modules) + described).encode()).hexdigest()
+        super().__init__(name, self._sources, fingerprint=fingerprint, feature_names=feature_names, **about)
+        self.device = device
+        self.origin.setdefault("preprocess", preprocess.describe())
+        self._running, self._taps = self.backbone, Taps(self.backbone, ())
+
+    def select(self, features: Sequence[str] = (), *, pool: str = "", l2: bool = False) -> ModuleEncoder:
+        """See :meth:`Encoder.select`."""
+        selected = super().select(features, pool=pool, l2=l2)
+        selected._taps = Taps(self.backbone, selected._tapped())
+        return selected.with_dtype(self.dtype)
+
+    def with_dtype(self, dtype: str) -> ModuleEncoder:
+        """See :meth:`Encoder.with_dtype`."""
+        cast = super().with_dtype(dtype)
+        cast._running = self.backbone if dtype == "float32" else fast_copy(self.backbone, keep=self._tapped())
+        return cast
+
+    def check(self, images: torch.Tensor) -> list[str]:
+        """See :meth:`Encoder.check`."""
+        inputs = unlike_training(self.backbone, self.preprocess, images)
+        return super().check(images) + [f"{self.name}: {line}" for line in inputs]
+
+    def _sources(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        moved = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        pixels = self.preprocess(moved)
+        arithmetic: AbstractContextManager[Any] = nullcontext()
+        if self.dtype == "bfloat16":
+            arithmetic = torch.autocast(self.device.type, dtype=torch.bfloat16)
+        with arithmetic, self._taps() as seen:
+            hidden = self._running(pixels)
+        wanted = {feature.source for feature in self._features}
+        found = {name: only(seen, name) for name in self._tapped()}
+        found |= {name: head(hidden.float()) for name, head in self.heads.items() if name in wanted}
+        return found | ({"backbone": hidden} if "backbone" in wanted else {})
+
+    def _tapped(self) -> list[str]:
+        own = {"backbone", *self.heads}
+        return list(dict.fromkeys(feature.source for feature in self._features if feature.source not in own))
+
+    def _layers(self) -> list[str]:
+        return [name for name, _ in self.backbone.named_modules() if name]
+
 
 def module_encoder(
     name: str,
@@ -109,22 +319,26 @@ def module_encoder(
     heads: Mapping[str, nn.Module] | None = None,
     *,
     device: torch.device,
+    default: str | None = None,
     **about: Any,
-) -> Encoder:
-    """Wrap a torch backbone (and heads on top of it) as an :class:`Encoder` on a device.
+) -> ModuleEncoder:
+    """Wrap a torch backbone (and heads on top of it) as an :class:`Encoder` on a device, in float32.
 
-    The first head is the default feature; without heads the backbone is. Weights are not changed and BatchNorm uses
-    its running statistics.
+    Weights keep their values and go into the channels_last layout; BatchNorm uses its running statistics.
+
+    Args:
+        name: what tables call it.
+        backbone: normalised float (N, 3, H, W) -> (N, D).
+        preprocess: what makes those of uint8 images.
+        heads: (N, D) -> (N, D'), by name.
+        device: where it runs.
+        default: the feature that is used unless another is asked for; None takes the first head, without heads the
+            backbone.
+        about: what :class:`Encoder` takes besides.
     """
     heads = dict(heads or {})
-    modules = nn.ModuleList([preprocess, backbone, nn.ModuleDict(heads)]).to(device).eval()
-
-    def compute(images: torch.Tensor) -> dict[str, torch.Tensor]:
-        hidden = backbone(preprocess(images.to(device, non_blocking=True)))
-        return {key: head(hidden) for key, head in heads.items()} | {"backbone": hidden}
-
-    names = (*heads, "backbone")
-    return Encoder(name, compute, fingerprint=weights_hash(modules), feature_names=names, **about)
+    names = sorted((*heads, "backbone"), key=lambda feature: feature != (default or feature))
+    return ModuleEncoder(name, backbone, preprocess, heads, names, device=device, **about)
 
 
 def weights_hash(module: nn.Module) -> str:

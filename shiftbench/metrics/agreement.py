@@ -1,68 +1,215 @@
-"""Agreement between partitions of the same samples. No labels are needed."""
+"""Agreement between partitions of the same samples. No labels are needed.
+
+Two ids are not clusters: ``NOISE`` and ``MISSING``. A sample that is missing in one of two partitions takes no
+part in their comparison. For ARI and AMI noise is one more cluster; in ``matched_acc`` it never matches.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from itertools import combinations
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
 
-from shiftbench.errors import InputError, unknown
-from shiftbench.metrics.external import accuracy, ami, ari, as_ids, contingency, count
+from shiftbench.errors import InputError, InputTypeError, unknown
+from shiftbench.metrics.external import ami
 
-AGREEMENTS: dict[str, Callable[[ArrayLike], float]] = {"ari": ari, "ami": ami, "matched_acc": accuracy}
-"""ARI, AMI, and the share of samples with equal ids after the best one-to-one renaming of clusters."""
+Ids = NDArray[np.int64]
+Compact = NDArray[np.uint16]
+Values = NDArray[np.float64]
+
+NOISE = -1
+"""The id of a sample that an algorithm left without a cluster."""
+MISSING = -2
+"""The id of a sample that was not there, as in a bootstrap resample."""
+
+_MAX_CELLS = 2**27  # of one contingency table: 1 GiB
+_BLOCK_CELLS = 2**22  # of the tables that are held at once: 32 MiB
 
 
-def pairwise(partitions: ArrayLike, metrics: Collection[str] = tuple(AGREEMENTS)) -> dict[str, NDArray[np.float64]]:
+@dataclass(frozen=True, eq=False)
+class Labelings:
+    """Several partitions of the same samples, where samples with the same ids throughout count as one.
+
+    Attributes:
+        vectors: uint16 ``(S, U)``, the ids of U distinct samples, in the order in which they first occur; noise
+            has the id ``clusters``, missing ``clusters + 1``.
+        weights: int64 ``(U,)``, how many samples each stands for.
+        samples: int64 ``(N,)``, the column of ``vectors`` of each sample.
+        clusters: the ids of clusters are below this.
+    """
+
+    vectors: Compact
+    weights: Ids
+    samples: Ids
+    clusters: int
+
+    @classmethod
+    def of(cls, *partitions: ArrayLike) -> Labelings:
+        """Check and pack partitions, each integers ``(S, N)``: ids from 0, ``NOISE`` or ``MISSING``.
+
+        Raises:
+            InputTypeError: ids that are not integers.
+            InputError: no samples, another number of dimensions or of samples, ids below -2 or so large that a
+                contingency table would not fit.
+        """
+        arrays = [np.asarray(one) for one in partitions]
+        for array in arrays:
+            if array.ndim != 2 or array.size == 0 or array.shape[1] != arrays[0].shape[1]:
+                raise InputError(
+                    "partitions must have 2 dimensions, one row per partition and one column for each of the same "
+                    f"samples, at least one of both; not shape {', '.join(str(one.shape) for one in arrays)}."
+                )
+            if array.dtype.kind not in "iu":
+                raise InputTypeError(f"partitions must be integer ids, not {array.dtype}.")
+            if array.min() < MISSING:
+                raise InputError(f"partitions must be ids of 0 or more, -1 (noise) or -2 (missing), not {array.min()}.")
+        clusters = max(0, *(int(array.max()) + 1 for array in arrays))
+        if (clusters + 2) ** 2 > _MAX_CELLS:
+            raise InputError(f"ids up to {clusters - 1} need too large a table: renumber them from 0.")
+        # From the end NOISE and MISSING count backwards, so that they become the two ids behind the clusters.
+        ids = np.concatenate([np.where(a < 0, clusters - 1 - a, a).astype(np.uint16) for a in arrays])
+        first, samples = _distinct(np.ascontiguousarray(ids.T))
+        return cls(np.ascontiguousarray(ids[:, first]), np.bincount(samples), samples, clusters)
+
+    def tables(self, first: Ids, second: Ids) -> Iterator[tuple[slice, Ids]]:
+        """Contingency tables of pairs of partitions, in blocks that fit in memory.
+
+        Args:
+            first, second: int64 ``(P,)``, the partitions of each pair.
+
+        Yields:
+            Which pairs, and their tables int64 ``(B, clusters + 1, clusters + 1)`` with noise last, of the
+            samples that are missing in neither.
+        """
+        block = max(1, _BLOCK_CELLS // (self.clusters + 2) ** 2)
+        for start in range(0, len(first), block):
+            pairs = slice(start, start + block)
+            tables = _count(self.vectors, self.weights, first[pairs], second[pairs], self.clusters + 2)
+            yield pairs, tables[:, :-1, :-1]
+
+
+def pairwise(partitions: ArrayLike, metrics: Collection[str] | None = None) -> dict[str, Values]:
     """Agreement of every pair of partitions.
 
     Args:
-        partitions: integers ``(S, N)``, S partitions of the same N samples, ids from 0.
-        metrics: which of ``AGREEMENTS`` to compute.
+        partitions: integers ``(S, N)``, S partitions of the same N samples: ids from 0, ``NOISE`` or ``MISSING``.
+        metrics: which of ``AGREEMENTS`` to compute; all without it.
 
     Returns:
-        For each metric float64 ``(S, S)``, symmetric with ones on the diagonal.
+        For each metric float64 ``(S, S)``, symmetric with ones on the diagonal; NaN where two partitions have no
+        sample in common.
 
     Raises:
-        InputError: ids that :func:`~shiftbench.metrics.external.as_ids` refuses, or an unknown metric.
+        InputError: ids that :meth:`Labelings.of` refuses, or an unknown metric.
     """
-    ids = as_ids(partitions, "partitions", 2)
-    sizes = ids.max(axis=1) + 1
-    scores = _scores(metrics)
-    result = {name: np.eye(len(ids)) for name in metrics}
-    for i, j in combinations(range(len(ids)), 2):
-        table = count(ids[i], ids[j], sizes[i], sizes[j])
-        for name, score in scores.items():
-            result[name][i, j] = result[name][j, i] = score(table)
+    labelings = Labelings.of(partitions)
+    size = len(labelings.vectors)
+    first, second = np.triu_indices(size, 1)
+    result = {}
+    for name, values in _agreement(labelings, first, second, metrics).items():
+        result[name] = np.eye(size)
+        result[name][first, second] = result[name][second, first] = values
     return result
 
 
-def paired(a: ArrayLike, b: ArrayLike, metrics: Collection[str] = tuple(AGREEMENTS)) -> dict[str, NDArray[np.float64]]:
+def paired(a: ArrayLike, b: ArrayLike, metrics: Collection[str] | None = None) -> dict[str, Values]:
     """Agreement of each partition with its partner, as of a clean split and its shifted copy.
 
     Args:
-        a: integers ``(S, N)``, ids from 0.
+        a: integers ``(S, N)``: ids from 0, ``NOISE`` or ``MISSING``.
         b: integers ``(S, N)``, of the same samples in the same order.
-        metrics: which of ``AGREEMENTS`` to compute.
+        metrics: which of ``AGREEMENTS`` to compute; all without it.
 
     Returns:
         For each metric float64 ``(S,)``.
 
     Raises:
-        InputError: different shapes, ids that ``as_ids`` refuses, or an unknown metric.
+        InputError: different shapes, ids that :meth:`Labelings.of` refuses, or an unknown metric.
     """
-    first, second = as_ids(a, "a", 2), as_ids(b, "b", 2)
-    if first.shape != second.shape:
-        raise InputError(f"paired partitions must have the same shape, not {first.shape} and {second.shape}.")
-    scores = _scores(metrics)
-    tables = [contingency(x, y) for x, y in zip(first, second, strict=True)]
-    return {name: np.array([score(table) for table in tables]) for name, score in scores.items()}
+    if np.shape(a) != np.shape(b):
+        raise InputError(f"paired partitions must have the same shape, not {np.shape(a)} and {np.shape(b)}.")
+    labelings = Labelings.of(a, b)
+    first = np.arange(len(labelings.vectors) // 2)
+    return _agreement(labelings, first, first + len(first), metrics)
 
 
-def _scores(metrics: Collection[str]) -> dict[str, Callable[[ArrayLike], float]]:
-    for name in metrics:
+def _agreement(labelings: Labelings, first: Ids, second: Ids, metrics: Collection[str] | None) -> dict[str, Values]:
+    names = AGREEMENTS if metrics is None else metrics
+    for name in names:
         if name not in AGREEMENTS:
             raise unknown("agreement", name, AGREEMENTS)
-    return {name: AGREEMENTS[name] for name in metrics}
+    result = {name: np.empty(len(first)) for name in names}
+    for pairs, tables in labelings.tables(first, second):
+        for name, values in result.items():
+            values[pairs] = AGREEMENTS[name](tables)
+    return result
+
+
+def _ari(tables: Ids) -> Values:
+    """Hubert & Arabie 1985, of tables (P, K, K)."""
+    rows, columns = tables.sum(axis=2), tables.sum(axis=1)
+    n = rows.sum(axis=1)
+    together = (tables * (tables - 1)).sum(axis=(1, 2)) / 2
+    in_rows, in_columns = (rows * (rows - 1)).sum(axis=1) / 2, (columns * (columns - 1)).sum(axis=1) / 2
+    expected = in_rows * in_columns / np.maximum(n * (n - 1) / 2, 1)
+    same = in_rows + in_columns == 2 * together  # no pair is split by one and joined by the other
+    mean = (in_rows + in_columns) / 2
+    values = np.where(same, 1.0, (together - expected) / np.where(same, 1.0, mean - expected))
+    return np.where(n > 0, values, np.nan)
+
+
+def _ami(tables: Ids) -> Values:
+    """Vinh et al. 2010, arithmetic mean."""
+    return np.array([ami(table) if table.any() else np.nan for table in tables])
+
+
+def _matched_accuracy(tables: Ids) -> Values:
+    """The share of samples in clusters that a best one-to-one matching pairs up; noise is never matched."""
+    matched = [table[linear_sum_assignment(table, maximize=True)].sum() for table in tables[:, :-1, :-1]]
+    n = tables.sum(axis=(1, 2))
+    return np.where(n > 0, matched / np.maximum(n, 1), np.nan)
+
+
+AGREEMENTS: dict[str, Callable[[Ids], Values]] = {"ari": _ari, "ami": _ami, "matched_acc": _matched_accuracy}
+"""ARI, AMI, and the share of samples with equal ids after the best one-to-one renaming of clusters; each a function
+of contingency tables ``(P, K + 1, K + 1)`` with noise last."""
+
+
+@njit(nogil=True, cache=True)
+def _count(vectors: Compact, weights: Ids, first: Ids, second: Ids, size: int) -> Ids:
+    tables = np.zeros((len(first), size, size), np.int64)
+    for p in range(len(first)):
+        table, rows, columns = tables[p], vectors[first[p]], vectors[second[p]]
+        for u in range(len(weights)):
+            table[rows[u], columns[u]] += weights[u]
+    return tables
+
+
+@njit(nogil=True, cache=True)
+def _distinct(ids: Compact) -> tuple[Ids, Ids]:
+    """Distinct rows of (N, S): the first sample of each, int64 (U,), and each sample's row, int64 (N,).
+
+    A hash table with open addressing; rows that share a slot are compared in full.
+    """
+    bits = 1
+    while 1 << bits < 2 * len(ids):
+        bits += 1
+    slots = np.full(1 << bits, -1)
+    first, samples, found = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64), 0
+    for n in range(len(ids)):
+        key = np.uint64(0)
+        for s in range(ids.shape[1]):
+            key = (key ^ np.uint64(ids[n, s])) * np.uint64(0x9E3779B97F4A7C15)
+            key ^= key >> np.uint64(32)
+        slot = np.int64(key & np.uint64(len(slots) - 1))
+        while slots[slot] >= 0 and not np.array_equal(ids[n], ids[first[slots[slot]]]):
+            slot = (slot + 1) % len(slots)
+        if slots[slot] < 0:
+            slots[slot], first[found] = found, n
+            found += 1
+        samples[n] = slots[slot]
+    return first[:found].copy(), samples

@@ -16,12 +16,13 @@ from scipy.special import expit, logit
 from scipy.stats import random_table
 
 from shiftbench.errors import InputError
-from shiftbench.metrics.external import accuracy, contingency
+from shiftbench.metrics.external import MAPPED, Table, as_mapping, contingency, expected_mutual_information
 from shiftbench.registry import METRICS
 
 Values = NDArray[np.float64]
 
 MIN_ENCODERS = 5  # a line through fewer points says little about the next one
+_NO_SPREAD = 1e-9  # below the rounding of float32 draws
 
 
 def bootstrap_mean(
@@ -138,33 +139,64 @@ def chance_level(
 ) -> float:
     """Mean score of a partition when the labels are put in random order.
 
-    A permutation only changes the contingency table, and that to a random table with the same margins: such
-    tables are drawn directly, at a cost that hardly depends on N.
+    A permutation only changes the contingency table, and that to a random table with the same margins. For scores
+    that are linear in the table or in the mutual information, the mean over all permutations is known exactly; for
+    the others such tables are drawn, at a cost that hardly depends on N.
 
     Args:
         labels: integers ``(N,)``, class ids from 0.
-        partition: integers ``(N,)``, cluster ids from 0.
-        mapping: int64 ``(K,)``, clusters to classes, for ``acc`` under the frozen protocol.
-        metric: a registered score: acc, nmi, ari, ami or purity.
+        partition: integers ``(N,)``, cluster ids from 0, -1 for noise.
+        mapping: int64 ``(K,)``, clusters to classes (the frozen protocol), for the scores that depend on it.
+        metric: a registered score with labels.
         permutations: number of tables, at least 1.
         seed: of the draws; equal arguments give equal levels.
 
     Raises:
-        InputError: unfit ids (see :func:`~shiftbench.metrics.external.contingency`), an unknown metric, a
-            mapping with another metric than acc, or no permutations.
+        InputError: unfit ids (see :func:`~shiftbench.metrics.external.contingency`), an unknown metric, or no
+            permutations.
     """
     score = METRICS.load(metric)
     if permutations < 1:
         raise InputError(f"permutations must be at least 1, not {permutations}.")
-    if mapping is not None and metric != "acc":
-        raise InputError(f"a mapping of clusters to classes has no meaning for {metric}; leave it out.")
     table = contingency(labels, partition)
+    classes, clusters = np.count_nonzero(table.classes), np.count_nonzero(table.clusters)
+    arguments = (mapping,) if metric in MAPPED else ()
+    if min(classes, clusters) < 2 or classes == clusters == table.n:
+        return float(score(table, *arguments))  # no other table has these margins, or it is the same by other names
+    if metric in ("acc", "mean_recall") and mapping is not None:
+        return _mapped_chance(table, mapping, metric)
+    if metric in _COMPARED:
+        return _compared_chance(table, metric)
     # scipy's sampler is wrong for a single column or row (1.17: a negative count), so both get an empty companion.
-    margins = random_table(np.append(table.sum(axis=1), 0), np.append(table.sum(axis=0), 0))
-    tables = margins.rvs(permutations, random_state=np.random.default_rng(seed)).astype(np.int64)[:, :-1, :-1]
+    margins = random_table(np.append(table.classes, 0), np.append(table.clusters, 0))
+    drawn = margins.rvs(permutations, random_state=np.random.default_rng(seed)).astype(np.int64)[:, :-1, :-1]
+    k = table.counts.shape[1]
+    noise = drawn[:, :, k] if drawn.shape[2] > k else np.zeros(drawn.shape[:2], np.int64)
+    tables = [Table(np.ascontiguousarray(counts), none) for counts, none in zip(drawn[:, :, :k], noise, strict=True)]
+    return float(np.mean([score(random, *arguments) for random in tables]))
+
+
+_COMPARED = ("nmi", "v_measure", "homogeneity", "completeness", "ari", "ami")
+
+
+def _compared_chance(table: Table, metric: str) -> float:
+    """Exact: the margins, and with them all entropies, stay; adjusted scores have the mean 0 by their making."""
+    if metric in ("ari", "ami"):
+        return 0.0
+    _, of_classes, of_clusters = table.information
+    whole = {"homogeneity": of_classes, "completeness": of_clusters}.get(metric, (of_classes + of_clusters) / 2)
+    return expected_mutual_information(table.classes, table.clusters) / whole
+
+
+def _mapped_chance(table: Table, mapping: ArrayLike, metric: str) -> float:
+    """Exact: each class is spread over the clusters in proportion to their sizes."""
+    sizes, n_classes = table.counts.sum(axis=0), len(table.classes)
+    stands_for = as_mapping(mapping, len(sizes))
+    known = (stands_for >= 0) & (stands_for < n_classes)
+    recall = np.bincount(stands_for[known], sizes[known], n_classes) / table.n
     if metric == "acc":
-        return float(np.mean([accuracy(random, mapping) for random in tables]))
-    return float(np.mean([score(random) for random in tables]))
+        return float(recall @ table.classes / table.n)
+    return float(recall[table.classes > 0].mean())
 
 
 def mce(errors: Mapping[str, ArrayLike], baseline_errors: Mapping[str, ArrayLike]) -> Values:
@@ -238,6 +270,34 @@ def _mean_quotient(
     )
 
 
+def severity_area(clean: ArrayLike, curve: ArrayLike, severities: ArrayLike) -> Values:
+    """The area between the clean score and the curve of scores over severities, by the trapezoid rule.
+
+    The curve starts with the clean score at severity 0. Divided by the largest severity, so that the area is in units
+    of the score: a score that is lost at once and for good loses almost all of it, one that is lost in equal steps half
+    of what the last step has lost.
+
+    Args:
+        clean: ``(...)``, scores on the clean split.
+        curve: ``(..., severities)``, scores at each severity.
+        severities: ``(severities,)``, above 0, ascending.
+
+    Returns:
+        float64 ``(...)``.
+
+    Raises:
+        InputError: no severities, not ascending from above 0, or another number than the curve has.
+    """
+    degrees, scores = np.asarray(severities, dtype=np.float64), np.asarray(curve, dtype=np.float64)
+    if degrees.ndim != 1 or not len(degrees) or (np.diff(degrees, prepend=0) <= 0).any():
+        raise InputError(f"severities must ascend from above 0, not {np.asarray(severities).tolist()}.")
+    if scores.ndim == 0 or scores.shape[-1] != len(degrees):
+        raise InputError(f"a curve of shape {scores.shape} does not have {len(degrees)} severities.")
+    lost = np.asarray(clean, dtype=np.float64)[..., None] - scores
+    lost = np.concatenate([np.zeros_like(lost[..., :1]), lost], axis=-1)
+    return ((lost[..., 1:] + lost[..., :-1]) / 2 * np.diff(degrees, prepend=0)).sum(axis=-1) / degrees[-1]
+
+
 def effective_robustness(clean: ArrayLike, shifted: ArrayLike) -> Values:
     """How far each encoder is above what its clean score predicts (Taori et al. 2020).
 
@@ -245,23 +305,76 @@ def effective_robustness(clean: ArrayLike, shifted: ArrayLike) -> Values:
     scores. The residual is in units of the score: shifted - predicted.
 
     Args:
-        clean: ``(E,)``, scores on the clean split.
-        shifted: ``(E,)``, scores on the shifted split.
+        clean: ``(..., E)``, scores on the clean split; leading axes, such as resamples, are fitted on their own.
+        shifted: ``(..., E)``, scores on the shifted split.
 
     Returns:
-        float64 ``(E,)``. NaN for an encoder with a score outside (0, 1), which has no logit and is left out
+        float64 ``(..., E)``. NaN for an encoder with a score outside (0, 1), which has no logit and is left out
         of the fit, and for all where fewer than 5 are left or all clean scores are equal.
 
     Raises:
-        InputError: two different shapes, or not 1-d.
+        InputError: two different shapes, or a single number.
     """
-    x, y = np.asarray(clean, dtype=np.float64), np.asarray(shifted, dtype=np.float64)
-    if x.ndim != 1 or x.shape != y.shape:
-        raise InputError(f"clean and shifted must hold one score per encoder, not shapes {x.shape} and {y.shape}.")
-    inside = (x > 0) & (x < 1) & (y > 0) & (y < 1)
-    residual = np.full(len(x), np.nan)
-    if inside.sum() < MIN_ENCODERS or np.ptp(x[inside]) == 0:
-        return residual
-    slope, intercept = np.polyfit(logit(x[inside]), logit(y[inside]), deg=1)
-    residual[inside] = y[inside] - expit(slope * logit(x[inside]) + intercept)
-    return residual
+    before, after = np.asarray(clean, dtype=np.float64), np.asarray(shifted, dtype=np.float64)
+    if before.ndim < 1 or before.shape != after.shape:
+        raise InputError(f"clean and shifted must hold one score per encoder, not {before.shape} and {after.shape}.")
+    inside = (before > 0) & (before < 1) & (after > 0) & (after < 1)
+    x, y = (logit(np.where(inside, one, 0.5)) for one in (before, after))
+    count = np.maximum(inside.sum(axis=-1, keepdims=True), 1)
+
+    def centre(values: Values) -> tuple[Values, Values]:
+        mean = (values * inside).sum(axis=-1, keepdims=True) / count
+        return mean, (values - mean) * inside
+
+    (_, dx), (level, dy) = centre(x), centre(y)
+    varies = (np.square(dx).sum(axis=-1, keepdims=True) > 1e-20) & (count >= MIN_ENCODERS)
+    slope = (dx * dy).sum(axis=-1, keepdims=True) / np.where(varies, np.square(dx).sum(axis=-1, keepdims=True), 1.0)
+    return np.where(inside & varies, after - expit(level + slope * dx), np.nan)
+
+
+def holm(p: ArrayLike) -> Values:
+    """P-values adjusted for the number of tests (Holm 1979): the chance of any false finding stays below the level.
+
+    Args:
+        p: ``(M,)``; NaN is no test and stays NaN.
+    """
+    raw = np.asarray(p, dtype=np.float64)
+    known = np.flatnonzero(np.isfinite(raw))
+    order = known[np.argsort(raw[known], kind="stable")]
+    adjusted = np.full(raw.shape, np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(raw[order] * np.arange(len(order), 0, -1)), 1)
+    return adjusted
+
+
+def paired_tests(differences: ArrayLike) -> tuple[Values, Values]:
+    """Two-sided bootstrap tests of paired differences against 0, each alone and all together.
+
+    The resamples, moved to have their plain value as 0, stand for what differences would be if there were none. Alone,
+    p is the share of them that are as far from 0 as the plain value. Together (Romano & Wolf 2005, step-down), the
+    largest of all differences in their standard errors is compared: as Holm's, these p-values keep the chance of any
+    false finding, but since the tests share their resamples they know how the differences hang together, and do not
+    rise with the number of pairs beyond what resamples can show.
+
+    Args:
+        differences: ``(1 + B, M)``, M differences: plain values, then their resamples. Differences without spread
+            have no test.
+
+    Returns:
+        Two float64 ``(M,)``, at least ``1 / (B + 1)``: p alone, p together; NaN where there is no test.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    plain, resamples = values[0], len(values) - 1
+    alone, together = np.full(len(plain), np.nan), np.full(len(plain), np.nan)
+    if resamples < 2:
+        return alone, together
+    away = np.abs(values[1:] - plain)
+    error = values[1:].std(axis=0, ddof=1)
+    tested = np.flatnonzero(error > _NO_SPREAD)
+    alone[tested] = (1 + (away[:, tested] >= np.abs(plain[tested])).sum(axis=0)) / (resamples + 1)
+    tested = tested[np.argsort(np.abs(plain[tested]) / error[tested], kind="stable")]  # the largest last
+    largest, running = np.full(resamples, -np.inf), np.empty(len(tested))
+    for place, column in enumerate(tested):
+        largest = np.maximum(largest, away[:, column] / error[column])
+        running[place] = (1 + (largest >= abs(plain[column]) / error[column]).sum()) / (resamples + 1)
+    together[tested] = np.maximum.accumulate(running[::-1])[::-1]
+    return alone, together

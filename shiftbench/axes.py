@@ -1,0 +1,77 @@
+"""Stability along the axes that need features: measured while the features of a condition are at hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from shiftbench import ranks
+from shiftbench.agreements import Agreements, Kept
+from shiftbench.cells import Fitted, reason
+from shiftbench.data.views import augmented
+from shiftbench.images import take
+from shiftbench.plan import AXES_OF, Entrant
+from shiftbench.records import Condition, Sample, Skipped
+from shiftbench.stability import AXES, SUBSAMPLE, subsample
+from shiftbench.work import Work, encode_for
+
+VIEWS = 2  # of each image, on the augmentation axis
+
+
+def measure_axes(work: Work, condition: Condition, entrant: Entrant, way: str, features: np.ndarray) -> Agreements:
+    """Agreement along every such axis of the plan, with one clusterer.
+
+    Args:
+        work: what cells are computed with.
+        condition: which images.
+        entrant: whose features.
+        way: ``axes:CLUSTERER``.
+        features: float32 (N, D), prepared.
+    """
+    plan, clusterer = work.plan, way.removeprefix(AXES_OF)
+    fitted, key = work.fits[entrant.id], plan.key(entrant, way, condition)
+    assert isinstance(fitted, Fitted)
+    k = plan.clusters(condition, fitted.k)
+    found: dict[str, Kept] = {}
+    for axis in plan.feature_axes:
+        if axis == "algorithm" and clusterer != plan.clusterers[0]:
+            continue  # it compares all algorithms, whichever the clusterer
+        n = len(features) if AXES[axis].cheap else min(len(features), SUBSAMPLE)
+        try:
+            given = features
+            if AXES[axis].needs == "views":
+                given = [fitted.prepare(view) for view in _views(work, condition, entrant)]
+            varied = {} if axis == "algorithm" else {"clusterer": clusterer}
+            with work.clock(f"stability: {axis}"):
+                measured = AXES[axis].function(given, k, seed=plan.seed, **varied)
+        except Exception as error:  # an axis that cannot be measured says why; the others go on
+            measured = Skipped(reason(error))
+        found[axis] = Kept(measured, n)
+    return Agreements(key, found)
+
+
+def _views(work: Work, condition: Condition, entrant: Entrant) -> list[np.ndarray]:
+    """Features of augmented views of at most ``SUBSAMPLE`` images of a condition.
+
+    Raises:
+        InputError: the encoder failed.
+    """
+    plan, sample = work.plan, work.plan.sample(condition)
+    chosen = subsample(sample.n, SUBSAMPLE, plan.seed)
+    positions = chosen if sample.rows is None else np.asarray(sample.rows)[chosen]
+    views = []
+    for view in range(VIEWS):
+
+        def change(images: torch.Tensor, index: torch.Tensor, view: int = view) -> torch.Tensor:
+            changed = images if sample.change is None else sample.change(images, index)
+            return augmented(changed, index, view=view, seed=plan.seed)
+
+        images = None if sample.images is None else take(sample.images, chosen)
+        seen = Sample(None, positions, images=images, change=change)
+        about = plan.about(condition) | {"view": view, "rows": len(chosen), "seed": plan.seed}
+        with ranks.alone():
+            found = encode_for(plan, [entrant], seen, about, work.cache, work.clock)[entrant.slug, entrant.raw]
+        if isinstance(found, Exception):
+            raise found
+        views.append(found)
+    return views

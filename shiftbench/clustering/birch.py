@@ -1,0 +1,40 @@
+"""Birch: images are summarised as they come in a tree of small subclusters, which are then merged (Zhang et al. 1996)."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.cluster import Birch as Tree
+from sklearn.exceptions import ConvergenceWarning
+
+from shiftbench.clustering.library import Ids, LibraryClusterer, Matrix, Rule, nearest_row
+
+
+@dataclass(frozen=True)
+class Birch(LibraryClusterer):
+    """Birch with Ward's method over the subclusters, whose radius grows until there are few enough of them.
+
+    Attributes:
+        subclusters: how many may be left to be merged, or 4 k if that is more.
+    """
+
+    subclusters: int = 1000
+
+    seeded = False
+    limit = 20_000
+    assigns = "nearest subcluster"
+
+    def _fit(self, points: Matrix, k: int, seed: int) -> tuple[Ids, Rule, str]:
+        allowed = max(self.subclusters, 4 * k)
+        radius = 0.25 * np.sqrt(points.shape[1])  # a quarter of the images' root mean square distance from their mean
+        tree = Tree(threshold=radius, n_clusters=None).fit(points)
+        while len(tree.subcluster_centers_) > allowed:
+            radius *= 1.25
+            tree = Tree(threshold=radius, n_clusters=None).fit(points)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            tree.set_params(n_clusters=k).partial_fit()
+        rule = nearest_row(tree.subcluster_centers_.astype(np.float32), tree.subcluster_labels_)
+        return rule(points), rule, ""

@@ -1,0 +1,22 @@
+"""Bisecting k-means: the cluster with the largest inertia is split in two until there are k (scikit-learn)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.cluster import BisectingKMeans as Bisecting
+
+from shiftbench.clustering.library import Ids, LibraryClusterer, Matrix, Rule
+
+
+@dataclass(frozen=True)
+class BisectingKMeans(LibraryClusterer):
+    """A tree of 2-means splits (Steinbach et al. 2000); an image goes down the tree to the nearer center."""
+
+    assigns = "descent of the tree"
+
+    def _fit(self, points: Matrix, k: int, seed: int) -> tuple[Ids, Rule, str]:
+        model = Bisecting(k, random_state=seed, init="k-means++").fit(points)
+        used, ids = np.unique(model.labels_, return_inverse=True)
+        return ids, lambda others: np.searchsorted(used, model.predict(others)), ""

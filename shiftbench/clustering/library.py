@@ -1,0 +1,160 @@
+"""What the algorithms taken from scikit-learn and SciPy have in common.
+
+They are fitted to features that were centred and divided by their overall standard deviation, one number, so that
+thresholds mean the same in any units. Most need memory or time that grows with the square of N: each class has a
+``limit``, above which it is fitted to a subsample drawn with the seed, and the rest is predicted.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from shiftbench.clustering import Clusterer, as_features, check_dimensions, check_k, check_seed
+from shiftbench.errors import InputError
+from shiftbench.parallel import single_threaded
+
+Matrix = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Rule = Callable[[Matrix], Ids]
+"""Assigns standardised features (M, D): int64 (M,)."""
+
+_CHUNK = 2048  # images assigned at once
+
+
+@dataclass(frozen=True, eq=False)
+class LibraryPartition:
+    """A partition found by a library's algorithm.
+
+    Attributes:
+        labels: int64 ``(N,)``, ids ``0 .. k'-1``, -1 for noise.
+        centers: float32 ``(k', D)``, cluster means in the units of the features.
+        inertia: sum of squared distances to the own cluster's mean, noise left out.
+        note: the subsample, noise or an unfinished fit, in words.
+        mean: float32 ``(D,)``, which ``rule`` wants subtracted.
+        scale: which it then wants features divided by.
+        rule: assigns such standardised features.
+    """
+
+    labels: Ids
+    centers: Matrix
+    inertia: float
+    note: str
+    mean: Matrix
+    scale: float
+    rule: Rule
+
+    def predict(self, features: ArrayLike) -> Ids:
+        """Assign features ``(M, D)``: int64 ``(M,)``.
+
+        Raises:
+            InputError: the features are unfit (see ``as_features``) or have another D than the fitted ones.
+        """
+        points = as_features(features)
+        check_dimensions(points, len(self.mean))
+        return self.rule((points - self.mean) / self.scale)
+
+
+class LibraryClusterer(Clusterer):
+    """Base of the library's algorithms: a subclass says how ``_fit`` finds a partition of standardised features.
+
+    Attributes:
+        assigns: how images are assigned that it was not fitted to, in words.
+    """
+
+    assigns: ClassVar[str] = "nearest centroid"
+
+    def fit(self, features: ArrayLike, k: int, seed: int) -> LibraryPartition:
+        """Cluster features ``(N, D)`` into k clusters, or fewer where only fewer images differ.
+
+        Raises:
+            InputError: unfit features (see ``as_features``), k outside ``1 .. N`` or above ``limit``, a bad seed.
+        """
+        points = as_features(features)
+        check_k(k, len(points))
+        check_seed(seed)
+        chosen, note = self._subsample(len(points), k, seed)
+        mean = points.mean(axis=0, dtype=np.float64).astype(np.float32)
+        scale = float((points - mean).std(dtype=np.float64)) or 1.0
+        standard = (points - mean) / np.float32(scale)
+        with single_threaded():
+            found, rule, remark = self._partition(standard if chosen is None else standard[chosen], k, seed)
+            labels = found if chosen is None else rule(standard)
+        if chosen is not None:
+            labels[chosen] = found
+        centers, inertia = _means(points, labels)
+        return LibraryPartition(labels, centers, inertia, "; ".join(filter(None, [note, remark])), mean, scale, rule)
+
+    def fit_seeds(self, features: ArrayLike, k: int, seeds: Sequence[int]) -> list[LibraryPartition]:
+        """Fit once per seed, and only once where the seed changes nothing."""
+        points = as_features(features)
+        for seed in seeds:
+            check_seed(seed)
+        if self.seeded or (self.limit is not None and len(points) > self.limit):
+            return [self.fit(points, k, seed) for seed in seeds]
+        return [self.fit(points, k, 0)] * len(seeds) if seeds else []
+
+    def _subsample(self, n: int, k: int, seed: int) -> tuple[Ids | None, str]:
+        """Which images to fit to, sorted, None for all; and what to say about it."""
+        if self.limit is None or n <= self.limit:
+            return None, ""
+        if k > self.limit:
+            raise InputError(
+                f"{type(self).__name__} is fitted to at most {self.limit:,} of the {n:,} images, which cannot make "
+                f"{k:,} clusters: lower k or take another clusterer, as kmeans."
+            )
+        chosen = np.sort(np.random.default_rng(seed).choice(n, self.limit, replace=False))
+        return chosen, f"fitted to {self.limit:,} of {n:,} images, drawn with the seed; the rest by {self.assigns}"
+
+    def _partition(self, points: Matrix, k: int, seed: int) -> tuple[Ids, Rule, str]:
+        """The partition of the fitted images; trivial where no algorithm is needed or could work."""
+        if k == 1:
+            return np.zeros(len(points), np.int64), nearest_row(points[:1], np.zeros(1, np.int64)), ""
+        distinct, labels = np.unique(points, axis=0, return_inverse=True)
+        if len(distinct) <= k:
+            return labels.reshape(-1).astype(np.int64), nearest_row(distinct, np.arange(len(distinct))), ""
+        return self._fit(points, k, seed)
+
+    @abstractmethod
+    def _fit(self, points: Matrix, k: int, seed: int) -> tuple[Ids, Rule, str]:
+        """Cluster standardised points with more than k distinct rows, k >= 2.
+
+        Returns:
+            Their ids int64 (N,), the rule for further images, and a remark for the note or "".
+        """
+
+
+def nearest_centroid(points: Matrix, labels: Ids) -> Rule:
+    """The rule that assigns an image to the cluster with the nearest mean."""
+    centers, _ = _means(points, labels)
+    return nearest_row(centers, np.arange(len(centers)))
+
+
+def nearest_row(rows: Matrix, ids: Ids) -> Rule:
+    """The rule that gives an image the id of the nearest of these rows, the first of them on a tie.
+
+    With the fitted images as rows and their labels as ids, this is the nearest neighbour's label.
+    """
+    half_norms = np.einsum("nd,nd->n", rows, rows) / 2
+
+    def assign(points: Matrix) -> Ids:
+        chunks = [points[i : i + _CHUNK] @ rows.T - half_norms for i in range(0, len(points), _CHUNK)]
+        return ids[np.concatenate([chunk.argmax(axis=1) for chunk in chunks])]
+
+    return assign
+
+
+def _means(points: Matrix, labels: Ids) -> tuple[Matrix, float]:
+    """Cluster means float32 (k', D) and the sum of squared distances to them; -1 is left out."""
+    member = labels >= 0
+    points, labels = points[member], labels[member]
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    sums = np.add.reduceat(points[order], starts, axis=0, dtype=np.float64) if len(starts) else points[:0]
+    centers = (sums / np.bincount(labels)[:, None]).astype(np.float32)
+    return centers, float(np.square(points - centers[labels]).sum(dtype=np.float64))

@@ -1,0 +1,29 @@
+"""From measured tables to the whole of results: what one evaluation, or several together, say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from shiftbench.results import TABLES, Results, in_order
+from shiftbench.summary import BASELINE, summarize
+
+
+def conclude(measured: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> Results:
+    """Results with the tables that follow from the measured ones.
+
+    Args:
+        measured: the tables cells, recall, stability and draws.
+        baseline: the encoder whose errors normalise mCE.
+    """
+    return Results(summary=summarize(measured["cells"], baseline, measured["draws"]), **measured)
+
+
+def unite(name: str, earlier: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
+    """The rows of two tables of one name; of a row that both have, the later one."""
+    keys = list(TABLES[name].keys)
+    if earlier.empty or later.empty:
+        return later if earlier.empty else earlier
+    both = pd.concat([earlier, later], ignore_index=True).drop_duplicates(keys, keep="last")
+    return in_order(both, keys)

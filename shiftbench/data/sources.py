@@ -1,0 +1,209 @@
+"""Where the files of each data set are looked for, whether they are there, and how to get them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shiftbench import compat
+from shiftbench.console import say
+from shiftbench.errors import InputError, unknown
+from shiftbench.registry import DATASETS
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the official distribution of a data set looks like on a disk.
+
+    Attributes:
+        folders: where it may be below the root, the best first.
+        files: patterns that must each match something in one of these folders.
+        images: the official numbers of train and test images.
+        advice: how to get it.
+        fetch: (root, ``torchvision.datasets``) -> None, downloads it; None where nobody may without an account.
+    """
+
+    folders: tuple[str, ...]
+    files: tuple[str, ...]
+    images: tuple[int, int]
+    advice: str
+    fetch: Callable[[Path, Any], object] | None = None
+
+
+_IDX = tuple(f"{part}-{kind}-ubyte*" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+_STL = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt")
+_IMAGENET = ("imagenet", "ILSVRC2012", ".")
+_TREE = ("train/n[0-9]*", "val")
+_REQUEST = (
+    "Request ImageNet (ILSVRC2012) at image-net.org, and sort it into imagenet/train/WNID and imagenet/val/WNID: "
+    "torchvision.datasets.ImageNet does so from the three official archives."
+)
+_FETCHED = "data.download=true gets it"
+
+SOURCES = {
+    "mnist": Source(
+        ("MNIST/raw",), _IDX, (60_000, 10_000),
+        f"{_FETCHED}; by hand, the four idx files, with or without .gz, go into MNIST/raw.",
+        lambda root, sets: sets.MNIST(root, download=True),
+    ),
+    "fashion_mnist": Source(
+        ("FashionMNIST/raw",), _IDX, (60_000, 10_000),
+        f"{_FETCHED}; by hand, the four idx files, with or without .gz, go into FashionMNIST/raw.",
+        lambda root, sets: sets.FashionMNIST(root, download=True),
+    ),
+    "usps": Source(
+        ("USPS", "."), ("usps.bz2", "usps.t.bz2"), (7_291, 2_007),
+        f"{_FETCHED}; by hand, usps.bz2 and usps.t.bz2 of the LIBSVM page go into USPS.",
+        lambda root, sets: [sets.USPS(root / "USPS", train=train, download=True) for train in (True, False)],
+    ),
+    "cifar10": Source(
+        ("cifar-10-batches-py",), (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"),
+        (50_000, 10_000), f"{_FETCHED}; by hand, unpack cifar-10-python.tar.gz there.",
+        lambda root, sets: sets.CIFAR10(root, download=True),
+    ),
+    "cifar100": Source(
+        ("cifar-100-python",), ("train", "test", "meta"),
+        (50_000, 10_000), f"{_FETCHED}; by hand, unpack cifar-100-python.tar.gz there.",
+        lambda root, sets: sets.CIFAR100(root, download=True),
+    ),
+    "stl10": Source(
+        ("stl10_binary",), _STL, (5_000, 8_000),
+        f"{_FETCHED} (2.6 GB); by hand, unpack stl10_binary.tar.gz there.",
+        lambda root, sets: sets.STL10(root, download=True),
+    ),
+    "tiny_imagenet": Source(
+        ("tiny-imagenet-200",), ("wnids.txt", "words.txt", "train", "val/images", "val/val_annotations.txt"),
+        (100_000, 10_000),
+        "Unpack the official tiny-imagenet-200.zip (cs231n.stanford.edu) there and leave its folders as they are.",
+    ),
+    "imagenet": Source(_IMAGENET, _TREE, (1_281_167, 50_000), _REQUEST),
+    "imagenet10": Source(("imagenet10", *_IMAGENET), _TREE, (13_000, 500), f"{_REQUEST} Ten of its classes are enough."),
+    "imagenet_dogs15": Source(
+        ("imagenet_dogs15", *_IMAGENET), _TREE, (19_500, 750), f"{_REQUEST} Fifteen of its classes are enough."
+    ),
+}  # fmt: skip
+SOURCES["cifar100_20"] = SOURCES["cifar100"]
+
+
+class Status(NamedTuple):
+    """Whether a data set is there.
+
+    Attributes:
+        found: all its folders and files are there; their content is not looked at.
+        where: the folder they are in, or where they were looked for.
+        advice: what to do, empty where it is found.
+    """
+
+    found: bool
+    where: str
+    advice: str
+
+
+def status(name: str, root: str | None = None) -> Status:
+    """Whether the files of a data set are there, without reading them.
+
+    Args:
+        name: a registered data set.
+        root: see :func:`data_root`.
+
+    Raises:
+        InputError: there is no such data set.
+    """
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
+    if name not in SOURCES:  # the digits, a user's own images, a plugin's data set: nothing to look for
+        return Status(True, DATASETS[name].summary, "")
+    base = data_root(root)
+    folder = _folder(SOURCES[name], base)
+    return Status(folder is not None, str(folder or base), "" if folder else SOURCES[name].advice)
+
+
+def data_root(root: str | None) -> Path:
+    """The folder with everybody's data sets: ``root``, else ``$SHIFTBENCH_DATA``, else ``data``."""
+    return Path(root or os.environ.get("SHIFTBENCH_DATA", "data")).expanduser()
+
+
+def locate(name: str, root: str | None = None, download: bool = False) -> Path:
+    """The folder that holds the files of a data set.
+
+    Args:
+        name: which.
+        root: see :func:`data_root`.
+        download: fetch what is not there.
+
+    Raises:
+        InputError: something is not there and is not or cannot be downloaded.
+    """
+    source, base = SOURCES[name], data_root(root)
+    folder = _folder(source, base)
+    if folder is None and download:
+        _download(name, source, base)
+        folder = _folder(source, base)
+    if folder is None:
+        tried = next((base / part for part in source.folders if (base / part).is_dir()), base / source.folders[0])
+        lacks = [pattern for pattern in source.files if not _matches(tried, pattern)] if tried.is_dir() else []
+        what = (
+            f"no {lacks[0]} in {str(tried)!r}"
+            if lacks and tried != base
+            else f"no {source.folders[0]} in {str(base)!r}"
+        )
+        raise InputError(
+            f"{name} is not there: {what}. {source.advice} Another folder is named with data.root=DIR or SHIFTBENCH_DATA."
+        )
+    return folder
+
+
+def read_checked(file: Path, md5: str) -> bytes:
+    """The bytes of an official file, if they are what was published.
+
+    Raises:
+        InputError: the file cannot be read, or its md5 is another one.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read {str(file)!r} ({error.strerror}).") from error
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != md5:
+        raise InputError(
+            f"{str(file)!r} is not the official file: its md5 is {found}, published is {md5}. "
+            "It is damaged or was changed: delete it and get it again."
+        )
+    return content
+
+
+def check_counts(name: str, train: int, test: int) -> None:
+    """Say so where a data set has other numbers of images than the official one."""
+    if (train, test) != SOURCES[name].images:
+        official = SOURCES[name].images
+        say(
+            f"{name}: {train:,} train and {test:,} test images; the official set has {official[0]:,} and "
+            f"{official[1]:,}, so results compare with nobody else's."
+        )
+
+
+def _folder(source: Source, base: Path) -> Path | None:
+    for part in source.folders:
+        folder = base / part
+        if all(_matches(folder, pattern) for pattern in source.files):
+            return folder
+    return None
+
+
+def _matches(folder: Path, pattern: str) -> bool:
+    return any(True for _ in folder.glob(pattern))
+
+
+def _download(name: str, source: Source, base: Path) -> None:
+    if source.fetch is None:
+        raise InputError(f"{name} cannot be downloaded for you. {source.advice}")
+    say(f"Downloading {name} to {base}")
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        source.fetch(base, compat.torchvision().datasets)
+    except (OSError, RuntimeError, EOFError) as error:  # urllib's errors are OSErrors
+        raise InputError(f"Downloading {name} failed ({error}). {source.advice}") from error

@@ -1,0 +1,95 @@
+"""What looks wrong about an encoder's features before hours are spent on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from shiftbench.encoders.base import Preprocess
+
+VARIANCE = 4.0  # times that of training: the right norm stays near 2 on any photographs, half for imagenet is at 5
+ALIKE = 0.999  # mean cosine between the features of different images
+DEAD = 0.5  # share of dimensions
+
+
+def unusual(features: Mapping[str, torch.Tensor]) -> list[str]:
+    """A line for each feature (N, D) of N different images that is not finite, constant, or the same for all."""
+    problems = {name: _problem(values) for name, values in features.items()}
+    return [f"{name} {problem}" for name, problem in problems.items() if problem]
+
+
+def _problem(values: torch.Tensor) -> str:
+    bad = int((~torch.isfinite(values)).any(1).sum())
+    if bad:
+        return f"is not finite for {bad} of {len(values)} images"
+    values = values.double()
+    constant = float((values.std(0, unbiased=False) <= 1e-6 * values.abs().max()).double().mean())
+    if constant == 1:
+        return "is the same for all images"
+    unit, count = nn.functional.normalize(values, dim=1), len(values)
+    alike = float((unit.sum(0).square().sum() - unit.square().sum()) / (count * (count - 1)))
+    if alike > ALIKE:
+        return f"hardly depends on the image (mean cosine between images {alike:.4f})"
+    return f"is constant in {constant:.0%} of its dimensions" if constant > DEAD else ""
+
+
+def unlike_training(backbone: nn.Module, preprocess: Preprocess, images: torch.Tensor) -> list[str]:
+    """A line if the first trained BatchNorm sees inputs that vary much more or less than those it was trained on.
+
+    That is what a wrong normalisation looks like, of whatever network: its running variance remembers the right one.
+
+    Args:
+        backbone: float (N, 3, H, W) -> features.
+        preprocess: what comes before it.
+        images: uint8 (N, 3, H, W), such as it is meant for.
+    """
+    from shiftbench.encoders.preprocess import NORMS
+
+    ratio = _variance_ratio(backbone, preprocess, images)
+    if ratio is None or _fits(ratio):
+        return []
+    line = (
+        f"its first BatchNorm sees {ratio:.2g} times the variance that it was trained on: a wrong norm, or images unlike "
+        "those of its training"
+    )
+    for name, (mean, std) in NORMS.items():
+        other = type(preprocess)(**{**preprocess.describe(), "mean": mean, "std": std})
+        better = _variance_ratio(backbone, other.to(preprocess.mean.device), images)
+        if better is not None and _fits(better):
+            return [f"{line} (norm={name} gives {better:.2g})"]
+    return [line]
+
+
+def _fits(ratio: float) -> bool:
+    return 1 / VARIANCE <= ratio <= VARIANCE
+
+
+def _variance_ratio(backbone: nn.Module, preprocess: Preprocess, images: torch.Tensor) -> float | None:
+    """Median over channels of the variance into the first BatchNorm that runs, over its running variance.
+
+    None for a network without a trained one.
+    """
+    seen: list[torch.Tensor] = []
+
+    def keep(norm: nn.BatchNorm2d, inputs: tuple[torch.Tensor, ...]) -> None:
+        if not seen and norm.running_var is not None:
+            seen.append(inputs[0].float().var((0, 2, 3)) / (norm.running_var + norm.eps))
+
+    handles = [norm.register_forward_pre_hook(keep) for norm in backbone.modules() if _trained(norm)]
+    try:
+        with torch.inference_mode():
+            backbone(preprocess(images.to(preprocess.mean.device)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return float(seen[0].median()) if seen else None
+
+
+def _trained(module: nn.Module) -> bool:
+    if not isinstance(module, nn.BatchNorm2d) or module.running_var is None:
+        return False
+    return not bool((module.running_var == 1).all())

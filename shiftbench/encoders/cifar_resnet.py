@@ -1,0 +1,125 @@
+"""ResNets of three stages for 32x32 images (He et al. 2016, section 4.2): ResNet-20, 32, 44, 56, 110."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn.functional import pad
+
+NAME = "ResNet-20/32/44/56/110 of CIFAR"
+ANCHOR = r"layer1\.0\.conv1\.weight"
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut: (N, C, H, W) -> (N, width, H/stride, W/stride).
+
+    Where the shape changes, the shortcut takes every second pixel and adds empty channels (option A of the paper),
+    or is a 1x1 convolution with BatchNorm (option B, ``projection``).
+    """
+
+    def __init__(self, channels: int, width: int, stride: int, projection: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.stride, self.extra = stride, width - channels
+        changes = stride > 1 or self.extra > 0
+        self.downsample = (
+            nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            if changes and projection
+            else None
+        )
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, width, H/stride, W/stride)."""
+        hidden = torch.relu(self.bn1(self.conv1(maps)))
+        return torch.relu(self.bn2(self.conv2(hidden)) + self._shortcut(maps))
+
+    def _shortcut(self, maps: torch.Tensor) -> torch.Tensor:
+        if self.downsample is not None:
+            return self.downsample(maps)
+        if self.stride == 1 and not self.extra:
+            return maps
+        before = self.extra // 2
+        return pad(maps[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.extra - before))
+
+
+class CifarResNet(nn.Module):
+    """(N, 3, H, W) -> (N, widths[-1]).
+
+    Args:
+        blocks: residual blocks per stage; n in each of three makes a ResNet-(6n+2).
+        widths: channels per stage.
+        projection: option B shortcuts in place of option A.
+    """
+
+    stride = 4
+
+    def __init__(self, blocks: Sequence[int], widths: Sequence[int] = (16, 32, 64), projection: bool = False) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        channels, stages = widths[0], []
+        for stage, (count, width) in enumerate(zip(blocks, widths, strict=True)):
+            layers = [
+                Block(channels if i == 0 else width, width, 2 if stage and i == 0 else 1, projection)
+                for i in range(count)
+            ]
+            stages.append(nn.Sequential(*layers))
+            channels = width
+        self.layer1, self.layer2, self.layer3 = stages
+        self.feature_dim = channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised float (N, 3, H, W) -> (N, widths[-1])."""
+        maps = torch.relu(self.bn1(self.conv1(images)))
+        return self.layer3(self.layer2(self.layer1(maps))).mean((2, 3))
+
+
+def resnet20() -> nn.Module:
+    """ResNet-20: 0.27 million parameters, option A shortcuts."""
+    return CifarResNet((3, 3, 3))
+
+
+def resnet32() -> nn.Module:
+    """ResNet-32: 0.46 million parameters, option A shortcuts."""
+    return CifarResNet((5, 5, 5))
+
+
+def resnet44() -> nn.Module:
+    """ResNet-44: 0.66 million parameters, option A shortcuts."""
+    return CifarResNet((7, 7, 7))
+
+
+def resnet56() -> nn.Module:
+    """ResNet-56: 0.85 million parameters, option A shortcuts."""
+    return CifarResNet((9, 9, 9))
+
+
+def rename(names: Sequence[str]) -> dict[str, str]:
+    """New names for those that other code bases give differently: their downsampling shortcut is ``shortcut``."""
+    return {name: name.replace(".shortcut.", ".downsample.") for name in names}
+
+
+def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Module]] | None:
+    """Name and builder of the network with tensors of these names and shapes; None where it is none of these."""
+    stages = sorted({int(found.group(1)) for name in shapes if (found := re.match(r"layer(\d+)\.", name))})
+    if stages != [1, 2, 3] or "layer1.0.conv3.weight" in shapes:
+        return None
+    firsts = [shapes.get(f"layer{stage}.0.conv1.weight", ()) for stage in stages]
+    if shapes.get("layer2.0.bn1.weight") != firsts[1][:1] or shapes.get("conv1.weight", ())[1:] != (3, 3, 3):
+        return None  # BatchNorm before the convolution, or another stem: other networks
+    widths = [first[0] for first in firsts]
+    blocks = [len({name.split(".")[1] for name in shapes if name.startswith(f"layer{stage}.")}) for stage in stages]
+    projection = "layer2.0.downsample.0.weight" in shapes
+    depth = f"resnet{2 * sum(blocks) + 2}" + ("_projection" if projection else "")
+    wide = "" if widths == [16, 32, 64] else f"[{','.join(map(str, widths))}]"
+    return depth + wide, partial(CifarResNet, blocks, widths, projection)

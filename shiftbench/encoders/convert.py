@@ -1,0 +1,73 @@
+"""A checkpoint that needs its pickle run becomes one that never does: the tensors alone, as safetensors."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from shiftbench.encoders.reading import WouldRunError, flatten, read
+from shiftbench.errors import InputError
+from shiftbench.records import atomic_path
+
+
+def convert(source: str | Path, target: str | Path, trust: bool = False) -> int:
+    """Write the tensors of a checkpoint under their dotted paths as a safetensors file, and nothing else of it.
+
+    The file is read without running it where that is possible. Only where it is not, and with ``trust``, its pickle is
+    run, which can do anything that you can: do it for files whose maker you trust, once, and keep the result.
+
+    Args:
+        source: a checkpoint file; a whole pickled ``torch.nn.Module`` counts as its state dict.
+        target: the file to write; its name ends in .safetensors and it does not exist yet.
+        trust: run the source's pickle if need be.
+
+    Returns:
+        How many tensors were written.
+
+    Raises:
+        InputError: the source is refused or damaged, holds no tensors, or the target cannot be written.
+    """
+    source, target = Path(source), Path(target)
+    if target.suffix != ".safetensors":
+        raise InputError(f"{str(target)!r}: the name of what is written must end in .safetensors.")
+    if target.exists():
+        raise InputError(f"{str(target)!r} is there already: name another file, or remove it.")
+    if not source.exists():
+        raise InputError(f"There is no file {str(source)!r} to convert.")
+    try:
+        content = read(source)
+    except WouldRunError:
+        if not trust:
+            raise
+        warnings.warn(
+            f"Running the pickle in {source.name}, as --trust asks: it can do anything that you can.", stacklevel=2
+        )
+        content = _run_pickle(source)
+    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in flatten(content).items()}
+    if not tensors:
+        raise InputError(f"{source.name!r} holds no tensors, so there is nothing to write.")
+    try:
+        with atomic_path(target) as temporary:
+            save_file(tensors, temporary)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"Cannot write {str(target)!r}: {error}") from error
+    return len(tensors)
+
+
+def _run_pickle(source: Path) -> Any:
+    """What the pickle makes, which may be anything; torch's own formats first, then a plain one."""
+    try:
+        try:
+            return torch.load(source, map_location="cpu", weights_only=False)
+        except RuntimeError:
+            with source.open("rb") as file:
+                return pickle.load(file)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{source.name!r} needs the package {error.name!r} to be read: install it first.") from error
+    except Exception as error:  # a stranger's code may raise anything
+        raise InputError(f"{source.name!r} fails when run: {type(error).__name__}: {error}") from error

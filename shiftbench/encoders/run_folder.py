@@ -1,0 +1,165 @@
+"""Run folders: what our trainers write when they finish, enough to load the encoder without the trainer's code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import nn
+
+from shiftbench.encoders.backbones import Head, build_backbone
+from shiftbench.encoders.base import Encoder, Preprocess, module_encoder
+from shiftbench.encoders.reading import read_tensors
+from shiftbench.encoders.state_dict import fill
+from shiftbench.errors import InputError
+from shiftbench.records import atomic_path, sha256, write_text
+from shiftbench.registry import BACKBONES
+
+WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.yaml"
+DESCRIPTION_LIMIT = 1 << 20  # bytes; ours have a few hundred
+
+
+def save_encoder(
+    folder: Path,
+    *,
+    name: str,
+    backbone_name: str,
+    backbone: nn.Module,
+    heads: Mapping[str, Head],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    size: int | None,
+    train: Mapping[str, Any],
+) -> None:
+    """Write ``encoder.safetensors`` and ``encoder.yaml``: all that :func:`load_run` needs.
+
+    Args:
+        folder: the run folder.
+        name: what tables call the encoder.
+        backbone_name: a registered backbone.
+        backbone, heads: the trained modules; the first head is the default feature.
+        mean, std, size: the input normalisation on the 0..1 scale and the image size (None: any).
+        train: how it was trained: seed, data, epochs, selection.
+    """
+    parts = {"backbone": backbone, **{f"heads.{key}": head for key, head in heads.items()}}
+    tensors = {
+        f"{part}.{key}": value.detach().cpu().contiguous()
+        for part, module in parts.items()
+        for key, value in module.state_dict().items()
+    }
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file(tensors, temporary)
+    description = {
+        "format": 1,
+        "name": name,
+        "backbone": backbone_name,
+        "heads": {key: head.spec() for key, head in heads.items()},
+        "preprocess": {"mean": list(mean), "std": list(std), "size": size},
+        "train": dict(train),
+        "sha256": sha256(folder / WEIGHTS),
+    }
+    write_text(folder / DESCRIPTION, yaml.dump(description, Dumper=_Dumper, sort_keys=False))
+
+
+def load_run(folder: Path, *, device: torch.device, arch: str | None = None) -> Encoder:
+    """Load a finished run.
+
+    Args:
+        folder: the run folder.
+        device: where the encoder runs.
+        arch: the backbone that its description names, repeated by the user where that is not a registered one.
+
+    Raises:
+        InputError: an unfinished run, no run at all, a damaged description, or weights that are not those it describes.
+    """
+    if not (folder / DESCRIPTION).is_file():
+        unfinished = (folder / "checkpoint.pt").is_file()
+        advice = (
+            f"its training has not finished; go on with `shiftbench train resume={folder}`."
+            if unfinished
+            else f"it holds no {DESCRIPTION}, so it is not a run folder."
+        )
+        raise InputError(f"Cannot evaluate {str(folder)!r}: {advice}")
+    for name in (WEIGHTS, DESCRIPTION):
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{str(folder / name)!r} is a link that leads out of its run folder: refused.")
+    about = _description(folder)
+    weights = folder / WEIGHTS
+    try:
+        if about["backbone"] not in BACKBONES and about["backbone"] != arch:  # a stranger must not choose our code
+            raise InputError(
+                f"{str(folder)!r} was trained with {about['backbone']!r}, which is not a registered backbone. "
+                f"If you trust that code: --checkpoint '{folder}?arch={about['backbone']}'."
+            )
+        if not weights.is_file() or sha256(weights) != about["sha256"]:
+            raise InputError(
+                f"{str(weights)!r} is missing or not the file that {DESCRIPTION} describes (sha256 differs)."
+            )
+        tensors = read_tensors(weights)
+        backbone = build_backbone(about["backbone"])
+        fill(backbone, _part("backbone", tensors), f"{str(folder)!r}, backbone")
+        heads = {
+            key: _head(spec, _part(f"heads.{key}", tensors), f"{str(folder)!r}, head {key}")
+            for key, spec in about["heads"].items()
+        }
+        return module_encoder(
+            about["name"],
+            backbone,
+            Preprocess(**about["preprocess"]),
+            heads,
+            device=device,
+            train_seed=about["train"].get("seed"),
+            selection=about["train"].get("selection", "last"),
+            origin={key: about[key] for key in ("sha256", "train", "backbone", "preprocess")},
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{str(folder / DESCRIPTION)!r} is damaged ({error}). Train again or restore it.") from error
+
+
+def trained_on(folder: Path) -> str:
+    """The data set that a finished run was trained on, as its description says; "digits" where it says nothing."""
+    about = _description(folder)
+    return str(about.get("train", {}).get("data", "digits")) if isinstance(about, dict) else "digits"
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values without aliases, by which a few lines could stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _description(folder: Path) -> Any:
+    file = folder / DESCRIPTION
+    try:
+        if file.stat().st_size > DESCRIPTION_LIMIT:
+            raise yaml.YAMLError(f"{file.stat().st_size:,} bytes")
+        return yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{str(file)!r} is damaged ({error}). Train again or restore it.") from error
+
+
+def _part(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+
+def _head(spec: Mapping[str, Any], state: Mapping[str, torch.Tensor], where: str) -> Head:
+    """A head as described, made only if the file has tensors of its widths: a description costs nothing to write."""
+    with torch.device("meta"):
+        described = {name: tuple(value.shape) for name, value in Head(**spec).state_dict().items()}
+    if described != {name: tuple(value.shape) for name, value in state.items()}:
+        raise InputError(f"{where} is not the one that {DESCRIPTION} describes.")
+    head = Head(**spec)
+    fill(head, state, where)
+    return head

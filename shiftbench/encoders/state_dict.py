@@ -1,0 +1,227 @@
+"""A stranger's state dict becomes an encoder: all of the backbone's tensors are loaded, or it says which are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from shiftbench.console import say
+from shiftbench.encoders.arch import Candidate, best, candidates, candidates_for, describe_families
+from shiftbench.encoders.backbones import Head, build_backbone
+from shiftbench.encoders.base import Encoder, module_encoder
+from shiftbench.encoders.preprocess import flag, preprocessing
+from shiftbench.encoders.reading import read_tensors
+from shiftbench.errors import InputError
+from shiftbench.records import sha256
+
+CLASSIFIERS = (
+    "fc",
+    "linear",
+    "classifier",
+    "head",
+    "heads.head",
+    "head.fc",
+    "output_net.2",
+    "classifier.6",
+    "last_linear",
+)
+START = 1_299_709  # seed of what a file does not fill; not one that an untrained network on disk would have started from
+COUNTER = "num_batches_tracked"  # BatchNorm's own count of steps; no feature depends on it
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a backbone a file fills, by tensor names.
+
+    Attributes:
+        matched: tensors that were loaded.
+        missing: tensors of the backbone that the file lacks.
+        mismatched: tensors that have another shape in the file.
+        unexpected: tensors of the file inside the backbone's own parts, of which the backbone knows nothing.
+        dropped: parts of the file beside the backbone: heads, queues, momentum copies.
+    """
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    mismatched: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """Tensors that the backbone has."""
+        return len(self.matched) + len(self.missing) + len(self.mismatched)
+
+    @property
+    def complete(self) -> bool:
+        """All of the backbone was found, and nothing that should belong to it was left over."""
+        return not (self.missing or self.mismatched or self.unexpected)
+
+    def __str__(self) -> str:
+        kinds = {
+            "missing": self.missing, "another shape for": self.mismatched, "unknown": self.unexpected,
+            "dropped": self.dropped,
+        }  # fmt: skip
+        said = (f"{kind} {', '.join(names[:3])}{', …' * (len(names) > 3)}" for kind, names in kinds.items() if names)
+        return "; ".join([f"{len(self.matched)} of {self.total} tensors", *said])
+
+
+def load_state_dict(
+    path: Path,
+    *,
+    device: torch.device,
+    arch: str | None = None,
+    prefix: str | None = None,
+    ema: str | bool = True,
+    allow_missing: str | bool = False,
+    **preprocess: Any,
+) -> Encoder:
+    """Load a checkpoint file with the tensors of one network, however they are wrapped.
+
+    Its features are "backbone" (N, D), and "logits" where the file has the linear classifier that stands on it.
+
+    Args:
+        path: the file.
+        device: where the encoder runs.
+        arch: a registered backbone or ``package.module:Class``; found by the tensors' names and shapes where None.
+        prefix: what stands before the network's tensors in the file, where it holds several.
+        ema: prefer averaged weights (also DINO's teacher) over the last ones, where the file has both.
+        allow_missing: load what fits and leave the rest at its random start.
+        preprocess: norm, size, crop, interpolation, as :func:`~shiftbench.encoders.preprocess.preprocessing` says.
+
+    Raises:
+        InputError: the file is refused, its network is unknown, or it does not fill the backbone.
+    """
+    where = repr(path.name)
+    tensors = read_tensors(path)
+    with torch.random.fork_rng(devices=[]):  # what is missing starts the same in every run
+        torch.manual_seed(START)
+        candidate = _choose(tensors, arch, prefix, flag("ema", ema), where)
+        backbone = candidate.build()
+    transform = preprocessing(where, default_size=getattr(backbone, "image_size", None), **preprocess)
+    before = _probe(backbone, transform.size, where)
+    head_name, head = _classifier(candidate, backbone)
+    state = {key: value for key, value in candidate.state.items() if not (head and key.startswith(f"{head_name}."))}
+    coverage = fill(backbone, state, f"{where} as {candidate.name}", flag("allow_missing", allow_missing))
+    if torch.allclose(before, _probe(backbone, transform.size, where)):
+        raise InputError(f"{where} changes nothing in {candidate.name}: its features are those of random weights.")
+    coverage = replace(coverage, dropped=coverage.dropped + _outside(tensors, candidate.prefix))
+    under = f" under {candidate.prefix[:-1]}" if candidate.prefix else ""
+    say(f"{path.name}: {candidate.name}{under}, {coverage}" + (f"; {head_name} gives logits" if head else ""))
+    origin = {
+        "sha256": sha256(path),
+        "backbone": candidate.name,
+        "prefix": candidate.prefix,
+        "coverage": str(coverage),
+        "missing": [*coverage.missing, *coverage.mismatched],
+        "dropped": list(coverage.dropped),
+        "classifier": head_name,
+    }
+    heads = {"logits": head} if head else {}
+    return module_encoder(path.stem, backbone, transform, heads, device=device, default="backbone", origin=origin)
+
+
+def fill(module: nn.Module, state: Mapping[str, torch.Tensor], where: str, allow_missing: bool = False) -> Coverage:
+    """Load a module's tensors from a state dict, as float32, and say what did not fit.
+
+    Raises:
+        InputError: it is not all of the module, unless ``allow_missing``; or a tensor is no finite floating-point one.
+    """
+    own = {name: value for name, value in module.state_dict().items() if not name.endswith(COUNTER)}
+    given = {name: value for name, value in state.items() if not name.endswith(COUNTER)}
+    parts = {name.partition(".")[0] for name in own}
+    matched = [name for name in own if name in given and given[name].shape == own[name].shape]
+    left = [name for name in given if name not in own]
+    coverage = Coverage(
+        matched=tuple(matched),
+        missing=tuple(name for name in own if name not in given),
+        mismatched=tuple(name for name in own if name in given and given[name].shape != own[name].shape),
+        unexpected=tuple(name for name in left if name.partition(".")[0] in parts),
+        dropped=_groups(name for name in left if name.partition(".")[0] not in parts),
+    )
+    if not matched or not (coverage.complete or allow_missing):
+        raise InputError(f"{where} matches {coverage}.")
+    module.load_state_dict({name: _sound(name, given[name], where) for name in matched}, strict=False)
+    return coverage
+
+
+def _choose(
+    tensors: Mapping[str, torch.Tensor], arch: str | None, prefix: str | None, ema: bool, where: str
+) -> Candidate:
+    found = list(candidates(tensors) if arch is None else candidates_for(build_backbone(arch), arch, tensors))
+    if prefix is not None:
+        wanted = prefix.rstrip(".") + "." if prefix else ""
+        under = [each for each in found if each.prefix == wanted or each.prefix.endswith("." + wanted)]
+        if not under:
+            raise InputError(f"{where} has no network under prefix={prefix}; found: {[each.prefix for each in found]}.")
+        found = under
+    candidate = best(found, ema=ema, where=where)
+    if candidate is not None:
+        return candidate
+    some = ", ".join(f"{name} {tuple(value.shape)}" for name, value in list(tensors.items())[:3])
+    if arch is not None:
+        own = list(build_backbone(arch).state_dict())
+        raise InputError(f"{where} holds nothing of {arch}: it has {some}, …; {arch} has {', '.join(own[:3])}, ….")
+    raise InputError(
+        f"{where} is of no architecture that is known by its tensors ({len(tensors)}: {some}, …). Add ?arch= with a name "
+        f"of `shiftbench list backbones` or package.module:Class. Known are {describe_families()}."
+    )
+
+
+def _classifier(candidate: Candidate, backbone: nn.Module) -> tuple[str, nn.Module | None]:
+    """The linear layer of the file that stands where this architecture has its classifier."""
+    own = set(backbone.state_dict())
+    for name in CLASSIFIERS:
+        weight, bias = (candidate.state.get(f"{name}.{kind}") for kind in ("weight", "bias"))
+        fits = weight is not None and weight.ndim == 2 and weight.shape[1] == backbone.feature_dim
+        if fits and bias is not None and f"{name}.weight" not in own:
+            assert weight is not None
+            head = Head([weight.shape[1], weight.shape[0]])
+            fill(head, {"0.weight": weight, "0.bias": bias}, name)
+            return name, head
+    return "", None
+
+
+def _sound(name: str, tensor: torch.Tensor, where: str) -> torch.Tensor:
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or not tensor.is_floating_point():
+        kind = "quantised" if tensor.is_quantized else str(tensor.dtype).removeprefix("torch.")
+        raise InputError(f"{where}: {name} is {kind}, {tensor.layout}; dense floating-point weights are needed.")
+    weights = tensor.float()
+    if not bool(torch.isfinite(weights).all()):
+        raise InputError(f"{where}: {name} holds NaN or infinite values. These weights have diverged or are damaged.")
+    return weights
+
+
+def _probe(backbone: nn.Module, size: int | None, where: str) -> torch.Tensor:
+    """Features of two images of noise, of the size that the encoder will see."""
+    images = torch.rand(2, 3, size or 32, size or 32, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.inference_mode():
+            return backbone.eval()(images)
+    except Exception as error:  # a user's own class may raise anything
+        raise InputError(
+            f"{where}: its network fails on images of {size or 32} pixels ({type(error).__name__}: {error}). Add ?size=."
+        ) from error
+
+
+def _groups(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.partition(".")[0] for name in names))
+
+
+def _outside(tensors: Mapping[str, torch.Tensor], prefix: str) -> tuple[str, ...]:
+    """The parts of a file beside the chosen network, each by the shortest path that tells it apart."""
+    chosen = prefix.split(".")[:-1]
+    found: dict[str, None] = {}
+    for name in tensors:
+        if not name.startswith(prefix):
+            parts = name.split(".")
+            shared = next(
+                i for i, (one, other) in enumerate(zip([*parts, ""], [*chosen, "."], strict=False)) if one != other
+            )
+            found[".".join(parts[: shared + 1])] = None
+    return tuple(found)

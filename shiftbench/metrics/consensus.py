@@ -1,0 +1,271 @@
+"""What many partitions of the same samples agree on: per sample, per cluster, over pairs of samples, and as one partition.
+
+The co-association of two samples is the share of partitions that put them together (Fred & Jain 2005), of those in which
+neither is missing. Samples with the same ids throughout are interchangeable, so nothing here needs the matrix of all
+pairs of samples: pairs of *distinct* samples do, of which there are a few hundred for twenty k-means partitions of
+10,000. Except where samples are matched, noise is one more cluster.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
+
+from shiftbench.errors import InputError
+from shiftbench.metrics.agreement import Compact, Ids, Labelings, Values
+
+
+def sample_consensus(partitions: ArrayLike) -> Values:
+    """How steadily each sample stays in its cluster: 1 - how often it changes.
+
+    The clusters of every two partitions are matched one to one, such that most samples are in matched clusters
+    (Hungarian method); a sample agrees where its two clusters are a match. Without missing samples the mean over the
+    samples is the mean pairwise ``matched_acc``.
+
+    Args:
+        partitions: integers ``(S, N)``, at least two: ids from 0, ``NOISE`` (never matched) or ``MISSING``.
+
+    Returns:
+        float64 ``(N,)``, the share of pairs of partitions that agree on the sample, of those in which it is not
+        missing; NaN where there is no such pair.
+
+    Raises:
+        InputError: ids that ``Labelings.of`` refuses, or one partition.
+    """
+    labelings = _several(partitions)
+    vectors, noise = labelings.vectors, labelings.clusters
+    first, second = np.triu_indices(len(vectors), 1)
+    agreed = np.zeros(vectors.shape[1], np.int64)
+    for pairs, tables in labelings.tables(first, second):
+        for i, j, table in zip(first[pairs], second[pairs], tables, strict=True):
+            clusters, partners = linear_sum_assignment(table[:-1, :-1], maximize=True)
+            partner = np.full(noise + 2, -1)
+            partner[clusters] = partners
+            agreed += partner[vectors[i]] == vectors[j]
+    present = (vectors <= noise).sum(axis=0)
+    compared = present * (present - 1) // 2
+    return np.where(compared > 0, agreed / np.maximum(compared, 1), np.nan)[labelings.samples]
+
+
+def cluster_jaccard(reference: ArrayLike, partitions: ArrayLike) -> Values:
+    """How well each cluster is found again: its Jaccard similarity to the most similar cluster (Hennig 2007).
+
+    Hennig's clusterwise stability is the mean over partitions, ``np.nanmean(..., axis=0)``; his reading: below 0.5 a
+    cluster dissolves, from 0.75 on it is valid.
+
+    Args:
+        reference: integers ``(N,)``, the partition whose clusters are looked for.
+        partitions: integers ``(S, N)``, where they are looked for: ids from 0, ``NOISE`` or ``MISSING``. Only samples
+            that are missing in neither count; noise is no cluster.
+
+    Returns:
+        float64 ``(S, K)`` with ``K = max(reference) + 1``: 0 to 1; NaN for an id of which no sample is left.
+
+    Raises:
+        InputError: ids that ``Labelings.of`` refuses.
+    """
+    labelings = Labelings.of(np.asarray(reference)[None], partitions)
+    others = np.arange(1, len(labelings.vectors))
+    best = np.empty((len(others), max(0, int(np.max(reference)) + 1)))
+    for pairs, tables in labelings.tables(np.zeros_like(others), others):
+        sizes, found = tables.sum(axis=2), tables.sum(axis=1)
+        unions = sizes[:, :, None] + found[:, None, :] - tables
+        similarity = (tables / np.maximum(unions, 1))[:, :-1, :-1].max(axis=2, initial=0)
+        best[pairs] = np.where(sizes[:, :-1] > 0, similarity, np.nan)[:, : best.shape[1]]
+    return best
+
+
+def pac(partitions: ArrayLike, low: float = 0.1, high: float = 0.9, *, limit: int = 10_000, seed: int = 0) -> float:
+    """Proportion of ambiguous clustering: pairs of samples that are neither apart nor together (Senbabaoglu et al. 2014).
+
+    Args:
+        partitions: integers ``(S, N)``, at least two: ids from 0, ``NOISE`` (one more cluster) or ``MISSING``.
+        low, high: a pair is ambiguous if its co-association is above ``low`` and at most ``high``.
+        limit: with more distinct samples than this, a random subset of so many samples stands for all.
+        seed: of that subset.
+
+    Returns:
+        The share of ambiguous pairs, 0 to 1, lower is better; NaN if no two samples were ever compared.
+
+    Raises:
+        InputError: ids that ``Labelings.of`` refuses, one partition, or not ``0 <= low <= high <= 1``.
+    """
+    if not 0 <= low <= high <= 1:
+        raise InputError(f"the limits of ambiguity must be 0 <= low <= high <= 1, not {low} and {high}.")
+    labelings = _several(partitions)
+    vectors, weights = labelings.vectors, labelings.weights
+    if len(weights) > limit:
+        chosen = np.random.default_rng(seed).choice(len(labelings.samples), limit, replace=False)
+        kept, weights = np.unique(labelings.samples[chosen], return_counts=True)
+        vectors = np.ascontiguousarray(vectors[:, kept])
+    pairs = _co_association(vectors, weights, labelings.clusters + 1)
+    compared, together = np.indices(pairs.shape)
+    share = together / np.maximum(compared, 1)
+    pairs = np.where(compared > 0, pairs, 0)
+    return float(pairs[(share > low) & (share <= high)].sum() / pairs.sum()) if pairs.any() else float("nan")
+
+
+class Consensus(NamedTuple):
+    """The partition that several partitions agree on.
+
+    Attributes:
+        labels: int64 ``(N,)``, ids from 0.
+        exact: False where only a part of the distinct samples was linked and the rest assigned.
+    """
+
+    labels: Ids
+    exact: bool
+
+
+def consensus_partition(partitions: ArrayLike, k: int, *, limit: int = 4096, seed: int = 0) -> Consensus:
+    """Average linkage on the co-association of all samples, cut at k clusters (Fred & Jain 2005).
+
+    Equal to linking all N samples, at the cost of the U distinct ones: samples that are together in every partition
+    are linked first, and average linkage knows a cluster by its size. Distances are exact ratios of whole numbers; of
+    equal ones that of the clusters that occur first is linked first.
+
+    Args:
+        partitions: integers ``(S, N)``: ids from 0 or ``NOISE`` (one more cluster).
+        k: number of clusters.
+        limit: the most distinct samples to link, with ``8 limit**2`` bytes. Of more, the most frequent are linked
+            (among equally frequent a random choice), and each other one joins the cluster that it has the highest mean
+            co-association with.
+        seed: of that choice.
+
+    Returns:
+        At most k clusters: fewer where fewer samples are distinct.
+
+    Raises:
+        InputError: ids that ``Labelings.of`` refuses, missing samples, or k outside ``1 .. N``.
+    """
+    labelings = Labelings.of(partitions)
+    if (labelings.vectors > labelings.clusters).any():
+        raise InputError("a consensus partition needs every sample in every partition: some are missing (-2).")
+    if not 1 <= k <= len(labelings.samples):
+        raise InputError(f"cannot make {k} clusters of {len(labelings.samples)} samples.")
+    vectors, weights, missing = labelings.vectors, labelings.weights, labelings.clusters + 1
+    exact = len(weights) <= limit
+    if exact:
+        labels = _link(vectors, weights, missing, k)
+    else:
+        shuffled = np.random.default_rng(seed).permutation(len(weights))
+        linked = np.sort(shuffled[np.argsort(-weights[shuffled], kind="stable")[:limit]])
+        found = _link(np.ascontiguousarray(vectors[:, linked]), weights[linked], missing, k)
+        labels = _assign(vectors, linked, weights, found, missing)
+        labels[linked] = found
+    return Consensus(labels[labelings.samples], exact)
+
+
+def _link(vectors: Compact, weights: Ids, missing: int, k: int) -> Ids:
+    slots = _average_linkage(_distances(vectors, weights, missing), weights, k)
+    labels: Ids = np.unique(slots, return_inverse=True)[1]
+    return labels
+
+
+def _several(partitions: ArrayLike) -> Labelings:
+    labelings = Labelings.of(partitions)
+    if len(labelings.vectors) < 2:
+        raise InputError("one partition has no other to agree with: give at least two.")
+    return labelings
+
+
+@njit(nogil=True, cache=True)
+def _compare(vectors: Compact, u: int, missing: int, counts: NDArray[np.int32]) -> None:
+    """Compare sample u with each from u on: in how many partitions they are together and, times S + 1, both there."""
+    both = np.int32(len(vectors) + 1)
+    counts[:] = 0
+    for s in range(len(vectors)):
+        ids = vectors[s, u:]  # contiguous, which this loop's vector instructions need
+        own = ids[0]
+        if own != missing:
+            for v in range(len(ids)):
+                counts[v] += both * (ids[v] != missing) + (ids[v] == own)
+
+
+@njit(nogil=True, cache=True)
+def _co_association(vectors: Compact, weights: Ids, missing: int) -> Ids:
+    """Pairs of samples by the number of partitions that hold both, and that put them together: int64 (S+1, S+1)."""
+    pairs = np.zeros((len(vectors) + 1) ** 2, np.int64)
+    buffer = np.empty(len(weights), np.int32)
+    for u in range(len(weights)):
+        counts, others = buffer[u:], weights[u:]
+        _compare(vectors, u, missing, counts)
+        pairs[counts[0]] += others[0] * (others[0] - 1) // 2
+        for v in range(1, len(counts)):
+            pairs[counts[v]] += others[0] * others[v]
+    return pairs.reshape(len(vectors) + 1, len(vectors) + 1)
+
+
+@njit(nogil=True, cache=True)
+def _distances(vectors: Compact, weights: Ids, missing: int) -> Values:
+    """Summed over the samples that two columns stand for: in how many partitions they are apart. Float64 (U, U)."""
+    sums = np.zeros((len(weights), len(weights)))
+    buffer = np.empty(len(weights), np.int32)
+    for u in range(len(weights)):
+        counts = buffer[u:]
+        _compare(vectors, u, missing, counts)
+        for v in range(1, len(counts)):
+            apart = len(vectors) - counts[v] % (len(vectors) + 1)
+            sums[u, u + v] = sums[u + v, u] = apart * weights[u] * weights[u + v]
+    return sums
+
+
+@njit(nogil=True, cache=True)
+def _nearest_behind(i: int, sums: Values, sizes: Ids) -> tuple[int, float]:
+    """The nearest cluster of those behind i, the first on a tie, and its distance."""
+    nearest, smallest = -1, np.inf
+    for j in range(i + 1, len(sizes)):
+        if sizes[j] > 0:
+            distance = sums[i, j] / (sizes[i] * sizes[j])
+            if distance < smallest:
+                nearest, smallest = j, distance
+    return nearest, smallest
+
+
+@njit(nogil=True, cache=True)
+def _average_linkage(sums: Values, weights: Ids, k: int) -> Ids:
+    """Join the two nearest clusters until k are left: for each row the first row of its cluster. Overwrites sums.
+
+    Summed distances add up exactly when clusters join, so that equal means are equal numbers. Each cluster keeps the
+    nearest of those behind it, which a join makes anew only where it was one of the two: their mean cannot be nearer.
+    """
+    n = len(weights)
+    sizes, slots = weights.copy(), np.arange(n)
+    nearest, smallest = np.empty(n, np.int64), np.empty(n)
+    for i in range(n):
+        nearest[i], smallest[i] = _nearest_behind(i, sums, sizes)
+    for _ in range(n - k):
+        i = int(np.argmin(smallest))
+        j = int(nearest[i])
+        for m in range(n):
+            sums[i, m] += sums[j, m]
+            sums[m, i] = sums[i, m]
+        sizes[i], sizes[j], smallest[j] = sizes[i] + sizes[j], 0, np.inf
+        for m in range(n):
+            if slots[m] == j:
+                slots[m] = i
+            if sizes[m] > 0 and (m == i or (m < j and (nearest[m] == i or nearest[m] == j))):
+                nearest[m], smallest[m] = _nearest_behind(m, sums, sizes)
+    return slots
+
+
+@njit(nogil=True, cache=True)
+def _assign(vectors: Compact, linked: Ids, weights: Ids, labels: Ids, ids: int) -> Ids:
+    """The cluster of linked samples with the highest mean co-association, for every sample: int64 (U,)."""
+    clusters = labels.max() + 1
+    counts, totals = np.zeros((len(vectors), ids, clusters)), np.zeros(clusters)
+    for u, label in zip(linked, labels):  # noqa: B905, numba knows no strict
+        totals[label] += weights[u]
+        for s in range(len(vectors)):
+            counts[s, vectors[s, u], label] += weights[u]
+    assigned = np.empty(len(weights), np.int64)
+    for u in range(len(weights)):
+        together = np.zeros(clusters)
+        for s in range(len(vectors)):
+            together += counts[s, vectors[s, u]]
+        assigned[u] = np.argmax(together / totals)
+    return assigned

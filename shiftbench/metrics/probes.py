@@ -1,0 +1,160 @@
+"""Classifiers of features with labels: what could be read off them, and so how much of a drop is the clusters' own.
+
+Both are fitted on clean features and applied to shifted ones. Where the probes keep their accuracy and the clusters do
+not, the features still tell the classes apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+from shiftbench.errors import InputError
+from shiftbench.metrics.external import Ids, as_ids
+from shiftbench.metrics.internal import as_features
+
+LIMIT = 10_000
+"""Images that a probe is fitted on, at most: a seeded sample of them."""
+
+Features = NDArray[np.float32]
+_BLOCK = 1000  # images classified at once
+
+
+class KnnProbe:
+    """The most frequent class among the k nearest neighbours by cosine; among equals, the first.
+
+    Args:
+        k: number of neighbours.
+        limit: images kept for comparison, at most.
+        seed: of the sample.
+    """
+
+    def __init__(self, k: int = 20, limit: int = LIMIT, seed: int = 0) -> None:
+        self.k, self.limit, self.seed = k, limit, seed
+
+    def fit(self, features: ArrayLike, labels: ArrayLike) -> KnnProbe:
+        """Keep float ``(N, D)`` features and their classes, integers ``(N,)`` from 0.
+
+        Raises:
+            InputError: they do not fit each other, or are not finite.
+        """
+        array, self._classes = _sample(features, labels, self.limit, self.seed)
+        self._reference = _unit(array)
+        return self
+
+    def predict(self, features: ArrayLike) -> Ids:
+        """int64 ``(M,)``, the class of each row of float ``(M, D)``.
+
+        Raises:
+            InputError: features of another dimension, or not finite.
+        """
+        array = _fitting(features, self._reference.shape[1])
+        k, n_classes = min(self.k, len(self._classes)), int(self._classes.max()) + 1
+        found = np.empty(len(array), np.int64)
+        for start in range(0, len(array), _BLOCK):
+            cosines = _unit(array[start : start + _BLOCK]) @ self._reference.T
+            _vote(cosines, self._classes, k, n_classes, found[start : start + _BLOCK])
+        return found
+
+
+class LinearProbe:
+    """Ridge regression of standardised features onto the classes (scikit-learn), deterministic.
+
+    Args:
+        penalty: of the squared weights, where each feature has variance 1.
+        dimensions: more features than these are first reduced to so many principal components.
+        limit: images it is fitted on, at most.
+        seed: of the sample and of the components.
+    """
+
+    def __init__(self, penalty: float = 1.0, dimensions: int = 512, limit: int = LIMIT, seed: int = 0) -> None:
+        self.penalty, self.dimensions, self.limit, self.seed = penalty, dimensions, limit, seed
+
+    def fit(self, features: ArrayLike, labels: ArrayLike) -> LinearProbe:
+        """Fit to float ``(N, D)`` features and their classes, integers ``(N,)`` from 0.
+
+        Raises:
+            InputError: they do not fit each other, are not finite, or are of a single class.
+        """
+        from sklearn.decomposition import PCA
+        from sklearn.linear_model import RidgeClassifier
+
+        array, classes = _sample(features, labels, self.limit, self.seed)
+        if len(np.unique(classes)) < 2:
+            raise InputError("a linear probe needs at least 2 classes.")
+        mean, scale = array.mean(axis=0, dtype=np.float64), array.std(axis=0, dtype=np.float64)
+        scale = np.where(scale > 0, scale, 1.0)  # a constant feature stays 0
+        inputs = ((array - mean) / scale).astype(np.float32)
+        turn = np.eye(array.shape[1])
+        if min(inputs.shape) > self.dimensions:
+            pca = PCA(self.dimensions, svd_solver="randomized", iterated_power=2, random_state=self.seed).fit(inputs)
+            turn = pca.components_.T
+            inputs = inputs @ turn
+        ridge = RidgeClassifier(self.penalty).fit(inputs.astype(np.float64), classes)
+        # One matrix from raw features to decisions.
+        self._weights = (turn @ ridge.coef_.T) / scale[:, None]
+        self._offset = ridge.intercept_ - mean @ self._weights
+        self._classes = ridge.classes_
+        return self
+
+    def predict(self, features: ArrayLike) -> Ids:
+        """int64 ``(M,)``, the class of each row of float ``(M, D)``.
+
+        Raises:
+            InputError: features of another dimension, or not finite.
+        """
+        array = _fitting(features, len(self._weights))
+        found = np.empty(len(array), np.int64)
+        for start in range(0, len(array), _BLOCK):
+            decisions = array[start : start + _BLOCK] @ self._weights + self._offset
+            best = decisions.argmax(axis=1) if decisions.shape[1] > 1 else (decisions[:, 0] > 0).astype(np.int64)
+            found[start : start + _BLOCK] = self._classes[best]
+        return found
+
+
+PROBES = {"knn": KnnProbe, "linear": LinearProbe}
+
+
+def _sample(features: ArrayLike, labels: ArrayLike, limit: int, seed: int) -> tuple[Features, Ids]:
+    classes = as_ids(labels, "labels", 1)
+    array = np.asarray(features)
+    if len(array) != len(classes):
+        raise InputError(f"labels and features must describe the same images, not {len(classes)} and {len(array)}.")
+    if len(array) > limit:
+        rows = np.sort(np.random.default_rng(seed).choice(len(array), limit, replace=False))
+        array, classes = array[rows], classes[rows]
+    return as_features(array), classes
+
+
+def _fitting(features: ArrayLike, dimensions: int) -> Features:
+    array = as_features(features)
+    if array.shape[1] != dimensions:
+        raise InputError(f"the probe was fitted on {dimensions} dimensions; these features have {array.shape[1]}.")
+    return array
+
+
+def _unit(array: Features) -> Features:
+    lengths = np.linalg.norm(array, axis=1, keepdims=True)
+    return array / np.maximum(lengths, np.finfo(np.float32).tiny)
+
+
+@njit(nogil=True, cache=True)
+def _vote(cosines: Features, classes: Ids, k: int, n_classes: int, found: Ids) -> None:
+    """The most frequent class among the k largest of each row; of equally near ones, the first are taken."""
+    nearest, neighbours = np.empty(k, np.float32), np.empty(k, np.int64)
+    votes = np.empty(n_classes, np.int64)
+    for row in range(len(cosines)):
+        nearest[:] = -np.inf  # descending
+        for j in range(cosines.shape[1]):
+            cosine = cosines[row, j]
+            if cosine > nearest[k - 1]:
+                place = k - 1
+                while place > 0 and cosine > nearest[place - 1]:
+                    nearest[place], neighbours[place] = nearest[place - 1], neighbours[place - 1]
+                    place -= 1
+                nearest[place], neighbours[place] = cosine, j
+        votes[:] = 0
+        for place in range(k):
+            votes[classes[neighbours[place]]] += 1
+        found[row] = np.argmax(votes)

@@ -1,0 +1,82 @@
+"""The processes that ``torchrun`` starts together: which one this is, and how they hand their work to the first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+_alone: list[bool] = []
+
+
+def rank() -> int:
+    """The number of this process among those started together, 0 for the first or only one."""
+    return int(os.environ.get("RANK", 0)) if world() > 1 else 0
+
+
+def world() -> int:
+    """How many processes were started together; 1 without torchrun."""
+    if _alone or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 1
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Work inside the block without the other processes."""
+    _alone.append(True)
+    try:
+        yield
+    finally:
+        _alone.pop()
+
+
+def device(asked: str) -> str:
+    """The device of this process: "auto" becomes its own GPU where torchrun gave each process one."""
+    import torch
+
+    local = os.environ.get("LOCAL_RANK")
+    return f"cuda:{local}" if asked == "auto" and world() > 1 and local and torch.cuda.is_available() else asked
+
+
+def gather(found: Any) -> list[Any] | None:
+    """What each process found, in the order of their ranks, at the first; None at the others.
+
+    Every process must call it the same number of times in the same order.
+    """
+    if world() == 1:
+        return [found]
+    dist = _group()
+    everything: list[Any] | None = [None] * world() if rank() == 0 else None
+    dist.gather_object(found, everything)
+    return everything
+
+
+def broadcast(value: Any) -> Any:
+    """What the first process has, at every process."""
+    if world() == 1:
+        return value
+    box = [value]
+    _group().broadcast_object_list(box)
+    return box[0]
+
+
+def _group() -> Any:
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        # The first process clusters while the others wait, which may take it long.
+        dist.init_process_group("gloo", timeout=timedelta(days=7))
+    return dist
+
+
+def leave() -> None:
+    """End the conversation, if there was one."""
+    if world() > 1:
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            dist.barrier()
+            dist.destroy_process_group()
