@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -37,13 +39,13 @@ def measure_axes(work: Work, condition: Condition, entrant: Entrant, way: str, f
         if axis == "algorithm" and clusterer != plan.clusterers[0]:
             continue  # it compares all algorithms, whichever the clusterer
         n = len(features) if AXES[axis].cheap else min(len(features), SUBSAMPLE)
+        given: dict[str, Any] = {"features": features, "k": k, "clusterer": clusterer}
         try:
-            given = features
-            if AXES[axis].needs == "views":
-                given = [fitted.prepare(view) for view in _views(work, condition, entrant)]
-            varied = {} if axis == "algorithm" else {"clusterer": clusterer}
+            if "views" in AXES[axis].needs:
+                given["views"] = [fitted.prepare(view) for view in _views(work, condition, entrant)]
             with work.clock(f"stability: {axis}"):
-                measured = AXES[axis].function(given, k, seed=plan.seed, **varied)
+                needed = {name: given[name] for name in AXES[axis].needs}
+                measured = AXES[axis].function(**needed, seed=plan.seed)
         except Exception as error:  # an axis that cannot be measured says why; the others go on
             measured = Skipped(reason(error))
         found[axis] = Kept(measured, n)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from shiftbench.comparisons import compare
+from shiftbench.proxies import proxies
 from shiftbench.results import TABLES, Results, in_order
 from shiftbench.summary import BASELINE, summarize
 
@@ -17,7 +19,13 @@ def conclude(measured: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> 
         measured: the tables cells, recall, stability and draws.
         baseline: the encoder whose errors normalise mCE.
     """
-    return Results(summary=summarize(measured["cells"], baseline, measured["draws"]), **measured)
+    cells, draws = measured["cells"], measured["draws"]
+    return Results(
+        summary=summarize(cells, baseline, draws),
+        comparisons=compare(cells, draws),
+        proxies=proxies(cells, measured["stability"]),
+        **measured,
+    )
 
 
 def unite(name: str, earlier: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:

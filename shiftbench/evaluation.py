@@ -115,19 +115,26 @@ def evaluate(
     with clock("compute"):
         changed = compute(plan, overwrite, workers, clock)
     if not ranks.rank():
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(plan.folder / ".lock"):  # others may write their share of the tables now
-            earlier = _earlier(plan, overwrite)
-            with clock("tables"):
-                found = _tables(plan, baseline, workers, earlier)
-            with clock("examples"):
-                save_examples(plan, changed)
-            seconds = {"seconds": clock.seconds("wall"), "cpu_seconds": clock.seconds("cpu")}
-            run = {"started": started, **seconds, "images": clock.images, "command": command}
-            found.run = _united(run | _describe(plan), earlier)
-            found.save(plan.folder)
+        with ranks.alone():
+            _write(plan, changed, baseline, overwrite, workers, clock, {"started": started, "command": command})
     ranks.leave()
     return Results.load(plan.folder)
+
+
+def _write(
+    plan: Plan, changed: set[str], baseline: str, overwrite: str, workers: int, clock: Clock, run: dict[str, Any]
+) -> None:
+    """The tables, pictures and record of the folder, which others may write their share of at the same time."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(plan.folder / ".lock"):
+        earlier = _earlier(plan, overwrite)
+        with clock("tables"):
+            found = _tables(plan, baseline, workers, earlier)
+        with clock("examples"):
+            save_examples(plan, changed)
+        seconds = {"seconds": clock.seconds("wall"), "cpu_seconds": clock.seconds("cpu"), "images": clock.images}
+        found.run = _united(run | seconds | _describe(plan), earlier)
+        found.save(plan.folder)
 
 
 def _earlier(plan: Plan, overwrite: str) -> Results | None:

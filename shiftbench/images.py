@@ -53,7 +53,7 @@ class ImageFiles:
     @cached_property
     def names_and_sizes(self) -> list[str]:
         """What tells other content apart without reading it: a name, the bytes in the file, and how it is decoded."""
-        names = self._names or [f"{'/'.join(Path(f).parts[-2:])} {Path(f).stat().st_size}" for f in self.files]
+        names = self._names or [_name_and_size(file) for file in self.files]
         how = getattr(self._decode, "__name__", repr(self._decode))
         return [f"{name} {how}" for name in names]
 
@@ -88,6 +88,11 @@ class ImageFiles:
         return ImageFiles([*self.files, *other.files], self.size, self._decode, names)
 
 
+def _name_and_size(file: File) -> str:
+    path = str(file)  # no Path: there may be millions
+    return f"{'/'.join(path.split(os.sep)[-2:])} {os.stat(path).st_size}"  # noqa: PTH116, PTH206
+
+
 Images = torch.Tensor | ImageFiles
 
 
@@ -141,7 +146,7 @@ def image_files(folder: File, below: bool = False) -> list[str]:
     """
     found: list[str] = []
     for place, inner, names in os.walk(folder, followlinks=True):
-        found += [f"{place}/{name}" for name in names if name.lower().endswith(SUFFIXES) and name[0] != "."]
+        found += [f"{place}{os.sep}{name}" for name in names if name.lower().endswith(SUFFIXES) and name[0] != "."]
         inner[:] = [name for name in inner if below and name[0] != "."]
     return sorted(found)
 
@@ -156,90 +161,6 @@ def load(*parts: Images) -> list[Images]:
         return list(parts)
     with progress("Decoding", sum(map(len, parts))) as advance:
         return [_decode_all(part, advance) if isinstance(part, ImageFiles) else part for part in parts]
-
-
-def _decode_all(files: ImageFiles, advance: Callable[[int], None]) -> torch.Tensor:
-    pixels = torch.empty(files.shape, dtype=torch.uint8)
-    for start, chunk in chunks(files, CHUNK):
-        pixels[start : start + len(chunk)] = chunk
-        advance(len(chunk))
-    return pixels
-
-
-def join(self, other: ImageFiles) -> ImageFiles:
-    """These files and then the others, decoded as these are."""
-    names = None if self._names is None or other._names is None else [*self._names, *other._names]
-    return ImageFiles([*self.files, *other.files], self.size, self._decode, names)
-
-
-Images = torch.Tensor | ImageFiles
-
-
-def take(images: Images, rows: np.ndarray) -> Images:
-    """The images at int64 positions ``rows``; files stay files."""
-    return images.take(rows) if isinstance(images, ImageFiles) else images[torch.from_numpy(np.asarray(rows))]
-
-
-def chunks(images: Images, size: int, workers: int | None = None) -> Iterator[tuple[int, torch.Tensor]]:
-    """(position of the first image, uint8 (n, 3, H, W)) for one chunk after another.
-
-    Files are decoded ahead by threads, at most two chunks beyond the one in use: memory stays bounded however slow
-    the consumer is, and a consumer that stops early stops the decoding.
-
-    Args:
-        images: N of them.
-        size: images per chunk.
-        workers: threads that decode; None for one per core.
-
-    Raises:
-        InputError: a file is no image, truncated or too large.
-    """
-    starts = range(0, len(images), size)
-    if not isinstance(images, ImageFiles):
-        for start in starts:
-            yield start, images[start : start + size]
-        return
-    workers = workers or os.cpu_count() or 1
-    pool = ThreadPoolExecutor(workers)
-    waiting: deque[tuple[int, list[Future[torch.Tensor]]]] = deque()
-    try:
-        for start in starts:
-            parts = np.array_split(np.arange(start, min(start + size, len(images))), workers)
-            waiting.append((start, [pool.submit(images.__getitem__, part) for part in parts if len(part)]))
-            if len(waiting) > AHEAD:
-                yield _collect(*waiting.popleft())
-        while waiting:
-            yield _collect(*waiting.popleft())
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _collect(start: int, parts: Sequence[Future[torch.Tensor]]) -> tuple[int, torch.Tensor]:
-    return start, torch.cat([part.result() for part in parts])
-
-
-def image_files(folder: File, below: bool = False) -> list[str]:
-    """The paths of the image files in a folder, sorted; ``below`` adds those in folders inside it, at any depth.
-
-    Hidden files and folders are passed over. A folder that is not there holds none.
-    """
-    found: list[str] = []
-    for place, inner, names in os.walk(folder, followlinks=True):
-        found += [f"{place}/{name}" for name in names if name.lower().endswith(SUFFIXES) and name[0] != "."]
-        inner[:] = [name for name in inner if below and name[0] != "."]
-    return sorted(found)
-
-
-def load(*parts: ImageFiles) -> list[Images]:
-    """The parts of a data set decoded into memory, if all of them take at most 1.6 GB there; else as they are.
-
-    Raises:
-        InputError: a file is no image, truncated or too large.
-    """
-    if sum(int(np.prod(part.shape)) for part in parts) > IN_MEMORY:
-        return list(parts)
-    with progress("Decoding", sum(map(len, parts))) as advance:
-        return [_decode_all(part, advance) for part in parts]
 
 
 def _decode_all(files: ImageFiles, advance: Callable[[int], None]) -> torch.Tensor:
@@ -325,7 +246,8 @@ def open_rgb(file: File, shorter: int = 0) -> Image.Image:
                 raise ValueError(f"{image.width} x {image.height} pixels are more than {PIXELS:,}")
             if shorter:
                 image.draft(image.mode, (2 * shorter, 2 * shorter))
-            return _rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            return _rgb(image)
     except FileNotFoundError as error:
         raise InputError(f"No image {str(file)!r}.") from error
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:

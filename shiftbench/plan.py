@@ -158,7 +158,7 @@ class Plan:
     @property
     def feature_axes(self) -> tuple[str, ...]:
         """The axes of stability that are measured on features, and not on the partitions that are there anyway."""
-        return tuple(name for name in self.axes if AXES[name].needs in ("features", "views"))
+        return tuple(name for name in self.axes if {"features", "views"} & set(AXES[name].needs))
 
     def key(self, entrant: Entrant, way: str, condition: Condition) -> str:
         """The hash of all that a cell's partitions depend on."""

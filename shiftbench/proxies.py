@@ -124,14 +124,15 @@ def _correlate(points: pd.DataFrame, scores: Sequence[str], names: Sequence[str]
     """Both coefficients of every score with every quantity, over the points that have both."""
     known = points[[*scores, *names]].notna()
     complete = {name: known[name].to_numpy() for name in [*scores, *names]}
+    condition = points.groupby(_POINT, sort=False).ngroup().to_numpy()
     correlations: dict[bytes, RankCorrelations] = {}
     for score in scores:
         for name in names:
             both = complete[score] & complete[name]
             if not both.any():
                 continue
-            conditions = points.loc[both].groupby(_POINT, sort=False).ngroup().to_numpy()
-            count = int(conditions.max()) + 1
+            distinct, conditions = np.unique(condition[both], return_inverse=True)
+            count = len(distinct)
             row: dict[str, Any] = {"metric": score, "proxy": name, "n": count}
             if count < MIN_CONDITIONS:
                 yield row | {"reason": f"needs {MIN_CONDITIONS} conditions, has {count}"}
@@ -139,9 +140,8 @@ def _correlate(points: pd.DataFrame, scores: Sequence[str], names: Sequence[str]
             if both.tobytes() not in correlations:
                 values = points.loc[both, [*scores, *names]].fillna(0.0).to_numpy(float).T
                 correlations[both.tobytes()] = RankCorrelations(values, conditions, RESAMPLES)
-            found, places = correlations[both.tobytes()], ([*scores, *names].index(one) for one in (score, name))
-            first, second = places
             for coefficient in ("spearman", "kendall"):
-                numbers = interval(getattr(found, coefficient)(first, second))
+                resampled = getattr(correlations[both.tobytes()], coefficient)
+                numbers = interval(resampled(*([*scores, *names].index(one) for one in (score, name))))
                 row |= dict(zip((coefficient, f"{coefficient}_low", f"{coefficient}_high"), numbers, strict=True))
             yield row | {"reason": "" if np.isfinite(row["spearman"]) else "one of the two does not vary"}

@@ -43,6 +43,12 @@ from shiftbench.schema import (
     validate,
 )
 
+__all__ = [
+    "CELLS", "CELL_KEYS", "COMPARISONS", "DRAW_KEYS", "PROXIES", "RECALL", "RECALL_KEYS", "RUN_FILE", "STABILITY",
+    "STABILITY_KEYS", "SUMMARY_KEYS", "TABLES", "Results", "cells_table", "draw_columns", "draws_table", "in_order", "ok",
+    "recall_table", "stability_table", "validate", "write_table",
+]  # fmt: skip
+
 RUN_FILE = "run.json"
 _FIRST = ("cells", "stability", "summary")  # what every folder has; the others came later
 
@@ -172,10 +178,3 @@ def write_table(table: pd.DataFrame, path: Path, csv: bool = True) -> None:
             table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
     with atomic_path(path.with_suffix(".parquet")) as temporary:
         table.to_parquet(temporary, index=False)
-
-
-__all__ = [
-    "CELLS", "CELL_KEYS", "COMPARISONS", "DRAW_KEYS", "PROXIES", "RECALL", "RECALL_KEYS", "RUN_FILE", "STABILITY",
-    "STABILITY_KEYS", "SUMMARY_KEYS", "TABLES", "Results", "cells_table", "draw_columns", "draws_table", "in_order", "ok",
-    "recall_table", "stability_table", "validate", "write_table",
-]  # fmt: skip

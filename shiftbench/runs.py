@@ -167,14 +167,14 @@ def intervals(resampled: np.ndarray) -> np.ndarray:
     found = np.full((len(resampled), 3), np.nan)
     found[:, 0] = resampled[:, 0]
     if resampled.shape[1] == 1:
-        return found
+        return found + 0.0
     levels = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     defined = np.isfinite(resampled[:, 1:]) & np.isfinite(resampled[:, :1])
     whole = defined.all(axis=1)
     found[whole, 1:] = np.quantile(resampled[whole, 1:], levels, axis=1).T
     for place in np.flatnonzero(~whole & defined.any(axis=1)):
         found[place, 1:] = np.quantile(resampled[place, 1:][defined[place]], levels)
-    return found
+    return found + 0.0  # never -0.0
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,10 @@ class Group:
 
     @property
     def shifts(self) -> list[tuple[str, str]]:
-        """Each shift, the clean ones too, with its split."""
-        found = dict.fromkeys((key[0], split) for key, split in self.tried)
-        return [pair for pair in found if pair[0] != CHANCE[0]]
+        """Each shift, with its split; the clean images of each split are one too."""
+        clean = {of_split(CLEAN, split): CLEAN[0] for _, split in self.tried}
+        chance = {of_split(CHANCE, split) for _, split in self.tried}
+        return list(dict.fromkeys((clean.get(key, key[0]), split) for key, split in self.tried if key not in chance))
 
     def conditions(self, shift: str) -> list[ConditionKey]:
         """The conditions of a shift that were tried."""

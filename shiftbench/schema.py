@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from shiftbench.errors import InputError, unknown
-from shiftbench.registry import METRICS
 
 _CLUSTERING = ["feature", "clusterer", "k", "k_source"]
 _CONDITION = ["data", "split", "shift", "corruption", "severity", "table", *_CLUSTERING]
@@ -75,10 +74,12 @@ _RANGES: dict[str, tuple[float, float]] = {
     "p": (0, 1), "p_holm": (0, 1), "p_joint": (0, 1), "sd": (0, np.inf),
     **dict.fromkeys(_CORRELATIONS, (-1, 1)), **dict.fromkeys(_WHOLE, (0, np.inf)),
 }  # fmt: skip
-# Of the metrics that are no fractions.
+# Of our own metrics; any other may hold any number.
 _METRIC_RANGES: dict[str, tuple[float, float]] = {
-    "ari": (-1, 1), "ami": (-np.inf, 1), "silhouette": (-1, 1), "collapsed": (0, np.inf), "drift": (0, np.inf),
-    "frechet": (0, np.inf),
+    **dict.fromkeys(["acc", "nmi", "v_measure", "homogeneity", "completeness", "purity"], (0, 1)),
+    **dict.fromkeys(["mean_recall", "worst_class", "entropy"], (0, 1)),
+    **dict.fromkeys(["collapsed", "drift", "frechet"], (0, np.inf)),
+    "ari": (-1, 1), "ami": (-np.inf, 1), "silhouette": (-1, 1),
 }  # fmt: skip
 _ROUNDING = 1e-6  # of float32 draws; a fraction in percent is far outside
 
@@ -119,22 +120,15 @@ def validate(name: str, table: pd.DataFrame) -> None:
     _refuse(name, table, ", ".join(schema.keys), twice, "the same keys as a row before")
     for column, bounds in _RANGES.items():
         if column in table:
-            _check_range(name, table, column, bounds)
+            _check_range(name, table, [column], bounds)
     if name == "recall":
-        _check_range(name, table, "mean", (0, 1))
+        _check_range(name, table, ["mean"], (0, 1))
     if "status" in table:
         _check_status(name, table)
     if name in ("cells", "draws"):
         numbers = ["value"] if name == "cells" else [column for column in map(str, table) if column not in DRAW_KEYS]
         for metric, rows in table.groupby("metric", sort=False):
-            for column in numbers:
-                _check_range(name, rows, column, _range_of(str(metric)))
-
-
-def _range_of(metric: str) -> tuple[float, float]:
-    if metric in _METRIC_RANGES:
-        return _METRIC_RANGES[metric]
-    return (0, 1) if metric in METRICS else (-np.inf, np.inf)  # a stranger's metric may be anything
+            _check_range(name, rows, numbers, _METRIC_RANGES.get(str(metric), (-np.inf, np.inf)))
 
 
 def _check_types(name: str, table: pd.DataFrame) -> None:
@@ -150,10 +144,12 @@ def _check_types(name: str, table: pd.DataFrame) -> None:
         _refuse(name, table, column, ~good, f"{what} is needed")
 
 
-def _check_range(name: str, rows: pd.DataFrame, column: str, bounds: tuple[float, float]) -> None:
-    values, (low, high) = rows[column].to_numpy(float), bounds
+def _check_range(name: str, rows: pd.DataFrame, columns: list[str], bounds: tuple[float, float]) -> None:
+    values, (low, high) = rows[columns].to_numpy(float), bounds
     outside = (values < low - _ROUNDING) | (values > high + _ROUNDING) | np.isinf(values)
-    _refuse(name, rows, column, pd.Series(outside, index=rows.index), f"{low:g} to {high:g} is allowed")
+    for place in np.flatnonzero(outside.any(axis=0)).tolist():
+        bad = pd.Series(outside[:, place], index=rows.index)
+        _refuse(name, rows, columns[place], bad, f"{low:g} to {high:g} is allowed")
 
 
 def _check_status(name: str, table: pd.DataFrame) -> None:
@@ -172,6 +168,7 @@ def _refuse(name: str, table: pd.DataFrame, column: str, bad: pd.Series, why: st
     place = int(np.argmax(bad.to_numpy(bool)))
     row = table.iloc[place]
     keys = [key for key in ("encoder", "shift", "corruption", "severity", "seed", "metric") if key in table]
-    shown = f"{column} is {row[column]!r}; " if column in table else ""
+    value = row[column] if column in table else None
+    shown = f"{column} is {getattr(value, 'item', lambda: value)()!r}; " if column in table else ""
     where = ", ".join(f"{key}={row[key]}" for key in keys)
     raise InputError(f"{name}, row {table.index[place]} ({where}): {shown}{why}.")

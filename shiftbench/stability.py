@@ -20,7 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 from shiftbench.clustering import as_features, check_k
 from shiftbench.errors import InputError, unknown
 from shiftbench.metrics.agreement import AGREEMENTS, MISSING, paired, pairwise
-from shiftbench.metrics.consensus import cluster_jaccard, pac, sample_consensus
+from shiftbench.metrics.consensus import (
+    cluster_jaccard,
+    mean_over_clusters,
+    pac,
+    pairwise_jaccard,
+    sample_consensus,
+)
 from shiftbench.metrics.robustness import bootstrap_agreement, bootstrap_mean
 from shiftbench.parallel import parallel_map
 from shiftbench.records import Skipped
@@ -79,8 +85,7 @@ def initialization(partitions: ArrayLike, clusterer: str = "kmeans") -> Measured
     labels = np.asarray(partitions)
     if len(labels) < 2:
         return Skipped("one seed has no other to agree with")
-    best = np.stack([_mean(cluster_jaccard(reference, labels)) for reference in labels])
-    return _all_pairs(labels) | _together(labels) | {"cluster_jaccard": _of_pairs((best + best.T) / 2)}
+    return _all_pairs(labels) | _together(labels) | {"cluster_jaccard": _of_pairs(pairwise_jaccard(labels))}
 
 
 def algorithm(
@@ -215,7 +220,7 @@ def bootstrap(
     labels = np.full((count, n), MISSING)
     for row, images, part in zip(labels, resamples, parts, strict=True):
         row[images] = part
-    best = _mean(cluster_jaccard(whole, labels))
+    best = mean_over_clusters(cluster_jaccard(whole, labels))
     return _all_pairs(labels) | _together(labels) | {"cluster_jaccard": _of_values(best)}
 
 
@@ -368,13 +373,6 @@ def _of_pairs(matrix: Values) -> Agreement:
 def _of_values(values: Values) -> Agreement:
     mean, low, high = bootstrap_mean(values)
     return Agreement(mean, _sd(values), low, high, n_pairs=len(values))
-
-
-def _mean(best: Values) -> Values:
-    """Over the clusters of each row; NaN where the row has none."""
-    known = ~np.isnan(best)
-    count = known.sum(axis=1)
-    return np.where(count > 0, np.where(known, best, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
 def _sd(values: Values) -> float:

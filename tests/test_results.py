@@ -7,11 +7,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shiftbench.comparisons import compare
 from shiftbench.errors import InputError
-from shiftbench.results import CELL_KEYS, CELLS, STABILITY, SUMMARY_KEYS, Results, cells_table, ok, stability_table
+from shiftbench.proxies import proxies
+from shiftbench.results import (
+    CELL_KEYS,
+    CELLS,
+    COMPARISONS,
+    DRAW_KEYS,
+    PROXIES,
+    RECALL,
+    STABILITY,
+    SUMMARY_KEYS,
+    TABLES,
+    Results,
+    cells_table,
+    draws_table,
+    in_order,
+    ok,
+    recall_table,
+    stability_table,
+)
 from shiftbench.summary import summarize
 
-FILES = ["cells", "stability", "summary"]
+FILES = [name for name in TABLES if name != "draws"]
 
 
 def cell(encoder, severity, seed, **changes):
@@ -31,17 +50,38 @@ def agreement(encoder, severity):
     return row | {"axis": "initialization", "metric": "ari"} | numbers
 
 
+def recall(encoder, name):
+    row = {key: value for key, value in cell(encoder, 0, 0).items() if key in RECALL}
+    return row | {"class": name, "mean": 2 / 3, "sd": np.nan, "n_seeds": 1, "n": 10}
+
+
+def drawn(encoder, severity):
+    row = {key: value for key, value in cell(encoder, severity, 0).items() if key in DRAW_KEYS}
+    return row | {"draws": np.linspace(0.2, 0.3, 7) + severity / 10}
+
+
 @pytest.fixture
 def results():
     cells = cells_table([cell(e, s, seed) for e in ("zeta", "alpha") for s in (2, 0, 1) for seed in (1, 0)])
     stability = stability_table([agreement(e, s) for e in ("zeta", "alpha") for s in (1, 0)])
-    return Results(cells, stability, summarize(cells, "zeta"), run={"format": 1, "k": 3})
+    draws = draws_table([drawn(e, s) for e in ("zeta", "alpha") for s in (1, 0, 2)])
+    return Results(
+        cells,
+        stability,
+        summarize(cells, "zeta", draws),
+        recall=recall_table([recall(e, name) for e in ("zeta", "alpha") for name in ("sieben", "eins")]),
+        comparisons=compare(cells, draws),
+        proxies=proxies(cells, stability),
+        draws=draws,
+        run={"format": 1, "k": 3},
+    )
 
 
 def test_saved_and_loaded_is_the_same(results, tmp_path):
     results.save(tmp_path / "new" / "folder")
     loaded = Results.load(tmp_path / "new" / "folder")
-    for name in FILES:
+    for name in TABLES:
+        assert len(getattr(results, name)), name
         pd.testing.assert_frame_equal(getattr(loaded, name), getattr(results, name), check_dtype=name != "summary")
     assert loaded.run == results.run
     assert loaded.folder == results.folder == tmp_path / "new" / "folder"
@@ -64,7 +104,8 @@ def test_rewriting_gives_the_same_bytes(results, tmp_path):
 
     results.save(tmp_path)
     first = contents()
-    assert set(first) == {"run.json", *(f"{name}.{kind}" for name in FILES for kind in ("csv", "parquet"))}
+    files = {f"{name}.{kind}" for name in TABLES for kind in ("csv", "parquet")} - {"draws.csv"}
+    assert set(first) == {"run.json", *files}
     results.save(tmp_path)
     assert contents() == first
     Results.load(tmp_path).save(tmp_path)
@@ -109,6 +150,57 @@ def test_a_table_may_be_made_of_a_table(results):
     pd.testing.assert_frame_equal(cells_table(turned), results.cells)
 
 
+def test_recall_is_typed_and_in_order(results):
+    assert list(results.recall.columns) == RECALL
+    assert list(results.recall["class"]) == ["eins", "sieben"] * 2
+    assert results.recall["n_seeds"].dtype == "int64"
+
+
+def test_draws_are_typed_and_in_order(results):
+    draws = results.draws
+    assert list(draws.columns) == [*DRAW_KEYS, *(f"b{i}" for i in range(7))]
+    assert list(draws["severity"]) == [0, 1, 2] * 2
+    assert set(draws[["b0", "b6"]].dtypes) == {np.dtype("float32")}
+    assert draws["b0"].tolist() == pytest.approx([0.2, 0.3, 0.4] * 2)
+    pd.testing.assert_frame_equal(draws_table(draws.iloc[::-1].iloc[[3, 4, 5, 0, 1, 2]]), in_order(draws, DRAW_KEYS))
+    assert list(draws_table([]).columns) == DRAW_KEYS
+
+
+def test_rows_in_order_though_their_index_repeats(results):
+    twice = pd.concat([results.recall.iloc[[0]], results.recall.iloc[[1]].set_axis([0])])
+    assert len(recall_table(twice)) == 2
+
+
+def test_a_folder_of_an_older_version(results, tmp_path):
+    """Without the later tables, and with a summary that had one clean split only."""
+    results.save(tmp_path)
+    for name in set(TABLES) - {"cells", "stability", "summary"}:
+        (tmp_path / f"{name}.parquet").unlink()
+    results.summary.drop(columns=["split"]).to_parquet(tmp_path / "summary.parquet")
+    loaded = Results.load(tmp_path)
+    pd.testing.assert_frame_equal(loaded.summary, results.summary, check_dtype=False)
+    for name, columns in {"recall": RECALL, "comparisons": COMPARISONS, "proxies": PROXIES, "draws": DRAW_KEYS}.items():
+        assert getattr(loaded, name).empty
+        assert list(getattr(loaded, name)) == columns
+    loaded.save(tmp_path)
+
+
+def test_nothing_measured_is_saved_and_loaded(tmp_path):
+    cells, stability = cells_table([]), stability_table([])
+    empty = Results(cells, stability, summarize(cells), comparisons=compare(cells), proxies=proxies(cells, stability))
+    empty.save(tmp_path)
+    assert Results.load(tmp_path).comparisons.empty
+
+
+def test_a_bad_table_is_not_written(results, tmp_path):
+    results.save(tmp_path)
+    before = (tmp_path / "summary.csv").read_bytes()
+    results.recall.loc[2, "mean"] = 66.7
+    with pytest.raises(InputError, match=r"recall, row 2 \(encoder=alpha.*mean is 66.7; 0 to 1 is allowed"):
+        results.save(tmp_path)
+    assert (tmp_path / "summary.csv").read_bytes() == before
+
+
 def test_ok_keeps_what_was_measured():
     table = cells_table(
         [cell("a", 0, 0), cell("a", 1, 0, status="failed", value=np.nan), cell("a", 2, 0, status="skipped")]
@@ -137,7 +229,7 @@ def test_a_damaged_file(results, tmp_path, name):
         Results.load(tmp_path)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ["cells", "stability", "summary", "comparisons", "proxies", "draws"])
 def test_a_lost_column(results, tmp_path, name):
     results.save(tmp_path)
     getattr(results, name).drop(columns=["metric"]).to_parquet(tmp_path / f"{name}.parquet")
@@ -154,4 +246,5 @@ def test_every_column_is_documented(results):
     page = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
     summary = [column.replace("[baseline=zeta]", "[baseline=NAME]") for column in results.summary]
     assert set(SUMMARY_KEYS) <= set(summary)
-    assert [column for column in [*CELLS, *STABILITY, *summary] if f"`{column}`" not in page] == []
+    columns = [*CELLS, *STABILITY, *RECALL, *DRAW_KEYS, *COMPARISONS, *PROXIES, *summary]
+    assert [column for column in columns if f"`{column}`" not in page] == []

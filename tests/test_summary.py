@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shiftbench.metrics.resample import TRAININGS, draw_weights
 from shiftbench.metrics.robustness import effective_robustness, mce
-from shiftbench.results import cells_table
+from shiftbench.results import DRAW_KEYS, cells_table, draws_table
+from shiftbench.schema import validate
 from shiftbench.summary import CONDITION, RESAMPLES, Runs, interval, summarize
 
 ENCODERS = {"zeta": [0, 1], "pixels": [None], "alpha": [None]}
@@ -145,14 +147,15 @@ def test_resamples_also_draw_clusterings_within_an_encoder():
     table = cells({"zeta": [0, 1]}, seeds=5)
     runs = Runs(table.assign(value=table["seed"] / 4))
     assert len(np.unique(runs.clean[1:])) > 10
-    assert (runs.weights[1:].sum(axis=1) == len(runs)).all()
+    assert runs.clean[1:].mean() == pytest.approx(0.5, abs=4 * runs.clean[1:].std() / np.sqrt(RESAMPLES))
 
 
 def test_one_run_has_no_interval():
     summary = summarize(cells({"pixels": [None]}, seeds=1))
     bounds = [column for column in summary if "_low" in column or "_high" in column]
-    assert len(bounds) == 14
-    assert summary[bounds].isna().all(axis=None)
+    assert len(bounds) == 24
+    # The only encoder is the first with and without shift, whatever the runs.
+    assert summary[[name for name in bounds if not name.startswith("rank")]].isna().all(axis=None)
     assert np.isfinite(row(summary, "pixels")[["clean", "shifted", "drop", "worst"]].astype(float)).all()
 
 
@@ -251,3 +254,162 @@ def test_an_encoder_has_rows_for_its_own_shifts_only():
     summary = summarize(fewer)
     assert set(summary[summary["encoder"] == "alpha"]["shift"]) == {"clean"}
     assert set(summary[summary["encoder"] == "zeta"]["shift"]) == {"clean", "corruption"}
+
+
+def drawn(table, resamples=60, spread=0.01, seed=0):
+    """Draws around the mean over seeds of each training: common to all encoders (images), and each one's own."""
+    noise = np.random.default_rng(seed)
+    common = spread * noise.standard_normal(resamples)
+    rows = []
+    measured = table[(table["status"] == "ok") & (table["shift"] != "chance")]
+    for key, values in measured.groupby(DRAW_KEYS, sort=False, dropna=False)["value"]:
+        own = 0.1 * spread * noise.standard_normal(resamples)
+        rows.append(dict(zip(DRAW_KEYS, key, strict=True)) | {"draws": values.mean() + common + own})
+    return draws_table(pd.DataFrame(rows).astype({"train_seed": "Int64"}).to_dict("records"))
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_with_draws_the_interval_is_that_of_images_and_seeds(seeds):
+    table = cells(seeds=seeds)
+    draws = drawn(table)
+    summary = summarize(table, draws=draws)
+    mine = draws[(draws["encoder"] == "alpha") & (draws["shift"] == "corruption")].filter(regex="^b").mean()
+    clean = draws[(draws["encoder"] == "alpha") & (draws["shift"] == "clean")].filter(regex="^b").iloc[0]
+    found, without = row(summary, "alpha"), row(summarize(table), "alpha")
+    for name, values in {"clean": clean, "shifted": mine, "drop": clean - mine}.items():
+        assert found[name] == pytest.approx(without[name], abs=1e-12)  # the value itself is that of the cells
+        low, high = np.quantile(values, [0.025, 0.975])
+        assert [found[f"{name}_low"], found[f"{name}_high"]] == pytest.approx([low, high], abs=1e-6)
+    # What all conditions have in common leaves the drop.
+    assert found["drop_high"] - found["drop_low"] < 0.5 * (found["clean_high"] - found["clean_low"])
+    assert np.isfinite(found[["mce_low[baseline=pixels]", "calibrated_drop_high", "area_low"]].astype(float)).all()
+
+
+def test_training_seeds_are_drawn_on_top_of_draws():
+    table = cells()
+    draws = drawn(table)
+    columns = [name for name in draws if name.startswith("b")]
+    clean = draws[(draws["encoder"] == "zeta") & (draws["shift"] == "clean")].sort_values("train_seed")
+    weights = draw_weights(2, len(columns), stream=TRAININGS)
+    expected = (clean[columns].to_numpy(float) * weights).sum(axis=0) / 2
+    low, high = np.quantile(expected, [0.025, 0.975])
+    found = row(summarize(table, draws=draws), "zeta")
+    assert [found["clean_low"], found["clean_high"]] == pytest.approx([low, high], abs=1e-6)
+
+
+def test_incomplete_draws_leave_the_bootstrap_of_runs():
+    table = cells()
+    draws = drawn(table)
+    lost = draws[(draws["encoder"] != "alpha") | (draws["corruption"] != "fog")]
+    found, runs_only = (summarize(table, draws=one) for one in (lost, None))
+    names = ["clean_low", "clean_high", "shifted_low", "drop_high"]
+    assert row(found, "alpha")[names].tolist() == row(runs_only, "alpha")[names].tolist()
+    assert row(found, "pixels")["clean_low"] != row(runs_only, "pixels")["clean_low"]
+    pd.testing.assert_frame_equal(summarize(table, draws=draws.iloc[:0]), runs_only)
+
+
+def test_lower_is_better():
+    table = cells({"pixels": [None], "alpha": [None]}).assign(higher_is_better=False, metric="collapsed")
+    summary = summarize(table)
+    found, means = row(summary, "alpha"), by_hand(table, "alpha")
+    assert found["drop"] == pytest.approx(means["corruption"].mean() - means["clean"].item())
+    name, severity = means["corruption"].idxmax()
+    assert (found["worst"], found["worst_case"]) == (pytest.approx(means["corruption"].max()), f"{name}-{severity}")
+    assert summary[["mce[baseline=pixels]", "effective_robustness"]].isna().all(axis=None)
+    assert row(summary, "alpha", "clean")["rank_clean"] == 1 + (
+        by_hand(table, "pixels")["clean"].item() < means["clean"].item()
+    )
+
+
+def test_area_by_hand():
+    table = cells()
+    found, means = row(summarize(table), "pixels"), by_hand(table, "pixels")
+    areas = []
+    for corruption in ("fog", "snow"):
+        lost = [0, *(means["clean"].item() - means["corruption", corruption, s] for s in (1, 2, 3))]
+        areas.append(sum((lost[i] + lost[i + 1]) / 2 for i in range(3)) / 3)
+    assert found["area"] == pytest.approx(np.mean(areas))
+    assert found["area_low"] < found["area"] < found["area_high"]
+
+
+def test_area_needs_every_severity():
+    table = cells(failed={("alpha", ("corruption", "fog", 2))})
+    assert np.isnan(row(summarize(table), "alpha")["area"])
+    natural = [("cifar10.1", "", 0)]
+    assert np.isnan(row(summarize(cells(conditions=natural)), "alpha", "cifar10.1")["area"])
+
+
+def test_ranks():
+    table = cells({"pixels": [None], "alpha": [None], "beta": [None]})
+    level = {"pixels": (0.9, 0.3), "alpha": (0.8, 0.5), "beta": (0.8, 0.6)}
+    value = [level[e][s == "corruption"] for e, s in zip(table["encoder"], table["shift"], strict=True)]
+    summary = summarize(table.assign(value=value))
+    ranks = {name: row(summary, name)[["rank_clean", "rank_shifted", "rank_change"]].tolist() for name in level}
+    assert ranks == {"pixels": [1, 3, 2], "alpha": [2.5, 2, -0.5], "beta": [2.5, 1, -1.5]}
+    assert row(summary, "beta")["rank_shifted_low"] == row(summary, "beta")["rank_shifted_high"] == 1
+
+
+def test_ranks_of_encoders_that_cannot_be_told_apart_are_unsure():
+    table = cells({"pixels": [None], "alpha": [None]}, seeds=8)
+    found = row(summarize(table), "alpha")
+    assert (found["rank_clean_low"], found["rank_clean_high"]) == (1, 2)
+
+
+def test_a_failed_encoder_has_no_rank_and_takes_none():
+    every = {("alpha", condition) for condition in [*CONDITIONS, ("clean", "", 0)]}
+    summary = summarize(cells(failed=every))
+    assert np.isnan(row(summary, "alpha")["rank_shifted"])
+    assert sorted(row(summary, name)["rank_shifted"] for name in ("zeta", "pixels")) == [1, 2]
+
+
+def test_effective_robustness_has_an_interval():
+    summary = summarize(cells({f"e{i}": [None] for i in range(6)}))
+    shifted = summary[summary["shift"] == "corruption"]
+    assert (shifted["effective_robustness_low"] < shifted["effective_robustness_high"]).all()
+
+
+def partial(table, shift="imagenet_r"):
+    """Beside the corruption a natural shift with some classes only, and its own clean pair."""
+    clean = table[table["shift"] == "clean"]
+    own = {"split": f"test[{shift}]", "k": 10}
+    return cells_table(
+        pd.concat(
+            [
+                table,
+                clean.assign(value=0.95, **own),
+                clean.assign(shift="chance", value=0.3, **own),
+                clean.assign(shift=shift, value=0.45, **own),
+            ]
+        )
+    )
+
+
+def test_a_shift_is_compared_with_the_clean_images_of_its_classes():
+    table = cells()
+    summary = summarize(partial(table))
+    found = row(summary, "alpha", "imagenet_r")
+    assert (found["split"], found["clean"], found["shifted"], found["chance"]) == pytest.approx(
+        ("test[imagenet_r]", 0.95, 0.45, 0.3)
+    )
+    assert found["drop"] == pytest.approx(0.5)
+    assert found["calibrated_drop"] == pytest.approx(0.5 / 0.65)
+    assert found["worst_case"] == "imagenet_r"
+    clean = summary[(summary["encoder"] == "alpha") & (summary["shift"] == "clean")]
+    assert clean.set_index("split")["clean"].to_dict() == pytest.approx(
+        {"test": by_hand(table, "alpha")["clean"].item(), "test[imagenet_r]": 0.95}
+    )
+    names = [name for name in summary if name not in ("split", "rank_clean_low", "rank_clean_high")]
+    whole = row(summarize(table), "alpha")
+    pd.testing.assert_series_equal(row(summary, "alpha")[names], whole[names], check_names=False)
+
+
+def test_a_shift_with_fewer_clusters_keeps_its_own_clean_pair():
+    table = partial(cells())
+    table = cells_table(table.assign(k=table["k"].where(table["split"] == "test", 4)))
+    summary = summarize(table)
+    found = row(summary, "alpha", "imagenet_r")
+    assert (found["k"], found["clean"], found["drop"]) == pytest.approx((4, 0.95, 0.5))
+
+
+def test_keys_tell_rows_apart():
+    validate("summary", summarize(partial(cells())))

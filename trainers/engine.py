@@ -16,7 +16,7 @@ from shiftbench.console import progress, say
 from shiftbench.data import load_dataset
 from shiftbench.encoders.backbones import Head, build_backbone
 from shiftbench.encoders.base import Preprocess, pick_device
-from shiftbench.encoders.files import DESCRIPTION, save_encoder
+from shiftbench.encoders.run_folder import DESCRIPTION, save_encoder
 from shiftbench.errors import InputError, unknown
 from shiftbench.registry import METHODS
 from shiftbench.trainers import run as run_folder

@@ -14,27 +14,33 @@ from shiftbench.clustering.library import Ids, LibraryClusterer, Matrix, Rule, n
 
 @dataclass(frozen=True)
 class Birch(LibraryClusterer):
-    """Birch with Ward's method over the subclusters, whose radius grows until there are few enough of them.
+    """Birch with Ward's method over the subclusters, whose radius is changed until there are neither too few nor too many.
 
     Attributes:
         subclusters: how many may be left to be merged, or 4 k if that is more.
     """
 
-    subclusters: int = 1000
+    subclusters: int = 2000
 
     seeded = False
-    limit = 20_000
-    assigns = "nearest subcluster"
+    limit = 10_000
 
     def _fit(self, points: Matrix, k: int, seed: int) -> tuple[Ids, Rule, str]:
         allowed = max(self.subclusters, 4 * k)
-        radius = 0.25 * np.sqrt(points.shape[1])  # a quarter of the images' root mean square distance from their mean
-        tree = Tree(threshold=radius, n_clusters=None).fit(points)
+        radius = 0.5 * np.sqrt(points.shape[1])  # half of the images' root mean square distance from their mean
+        tree = _subclusters(points, radius)
+        while len(tree.subcluster_centers_) < k:
+            radius /= 2
+            tree = _subclusters(points, radius)
         while len(tree.subcluster_centers_) > allowed:
-            radius *= 1.25
-            tree = Tree(threshold=radius, n_clusters=None).fit(points)
+            radius *= 1.1
+            tree = _subclusters(points, radius)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             tree.set_params(n_clusters=k).partial_fit()
         rule = nearest_row(tree.subcluster_centers_.astype(np.float32), tree.subcluster_labels_)
         return rule(points), rule, ""
+
+
+def _subclusters(points: Matrix, radius: float) -> Tree:
+    return Tree(threshold=radius, n_clusters=None).fit(points)

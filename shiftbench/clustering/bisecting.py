@@ -14,8 +14,6 @@ from shiftbench.clustering.library import Ids, LibraryClusterer, Matrix, Rule
 class BisectingKMeans(LibraryClusterer):
     """A tree of 2-means splits (Steinbach et al. 2000); an image goes down the tree to the nearer center."""
 
-    assigns = "descent of the tree"
-
     def _fit(self, points: Matrix, k: int, seed: int) -> tuple[Ids, Rule, str]:
         model = Bisecting(k, random_state=seed, init="k-means++").fit(points)
         used, ids = np.unique(model.labels_, return_inverse=True)

@@ -21,6 +21,7 @@ class Ward(LibraryClusterer):
 
     seeded = False
     limit = 5_000
+    assigns = "nearest centroid"
 
     def _fit(self, points: Matrix, k: int, seed: int) -> tuple[Ids, Rule, str]:
         labels = _cut(linkage(distances(points), "ward"), k)

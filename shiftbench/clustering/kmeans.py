@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,7 +58,7 @@ class KMeansPartition:
         if _device(features) != "cpu":
             from shiftbench.clustering import lloyd_torch as gpu
 
-            return gpu.assign(features, self.centers, self.unit)
+            return gpu.assign(cast("torch.Tensor", features), self.centers, self.unit)
         points = as_features(features)
         check_dimensions(points, self.centers.shape[1])
         return cpu.assign(unit_rows(points) if self.unit else points, self.centers)
@@ -128,7 +128,9 @@ class KMeans(Clusterer):
     def _fit(self, points: Matrix, k: int, seeds: Sequence[int], threshold: float) -> list[KMeansPartition]:
         starts = points[cpu.plus_plus(points, k, seeds)]
         partitions = []
-        for centers, labels, n_iter in zip(*cpu.lloyd(points, starts, self.max_iter, threshold, self.unit), strict=True):
+        for centers, labels, n_iter in zip(
+            *cpu.lloyd(points, starts, self.max_iter, threshold, self.unit), strict=True
+        ):
             inertia = float(cpu.own_squares(points, centers, labels).sum(dtype=np.float64))
             partitions.append(KMeansPartition(labels.astype(np.int64), centers, inertia, int(n_iter), self.unit))
         return partitions
@@ -139,7 +141,7 @@ def unit_rows(points: Matrix) -> Matrix:
     largest = np.abs(points).max(axis=1, keepdims=True)
     scaled = points / np.where(largest > 0, largest, 1)  # so that no square overflows or vanishes
     lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
-    return scaled / np.where(lengths > 0, lengths, 1)
+    return (scaled / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)
 
 
 def _device(features: object) -> str:

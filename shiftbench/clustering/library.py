@@ -25,6 +25,7 @@ Rule = Callable[[Matrix], Ids]
 """Assigns standardised features (M, D): int64 (M,)."""
 
 _CHUNK = 2048  # images assigned at once
+_OWN = "its own rule"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +34,10 @@ class LibraryPartition:
 
     Attributes:
         labels: int64 ``(N,)``, ids ``0 .. k'-1``, -1 for noise.
-        centers: float32 ``(k', D)``, cluster means in the units of the features.
+        centers: float32 ``(k', D)``, cluster means.
         inertia: sum of squared distances to the own cluster's mean, noise left out.
-        note: the subsample, noise or an unfinished fit, in words.
-        mean: float32 ``(D,)``, which ``rule`` wants subtracted.
-        scale: which it then wants features divided by.
+        note: the subsample, how further images are assigned, noise, an unfinished fit; in words.
+        standard: how features were brought to the scale of ``rule``.
         rule: assigns such standardised features.
     """
 
@@ -45,8 +45,7 @@ class LibraryPartition:
     centers: Matrix
     inertia: float
     note: str
-    mean: Matrix
-    scale: float
+    standard: Standard
     rule: Rule
 
     def predict(self, features: ArrayLike) -> Ids:
@@ -56,21 +55,39 @@ class LibraryPartition:
             InputError: the features are unfit (see ``as_features``) or have another D than the fitted ones.
         """
         points = as_features(features)
-        check_dimensions(points, len(self.mean))
-        return self.rule((points - self.mean) / self.scale)
+        check_dimensions(points, len(self.standard.mean))
+        return _assign(points, self.standard, self.rule)
+
+
+@dataclass(frozen=True, eq=False)
+class Standard:
+    """Centring and one overall unit: float32 ``mean`` (D,) and the standard deviation of all values."""
+
+    mean: Matrix
+    scale: np.float32
+
+    @classmethod
+    def of(cls, points: Matrix) -> Standard:
+        """That of points (N, D); points that are all equal keep their unit."""
+        mean = points.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return cls(mean, np.float32((points - mean).std(dtype=np.float64)) or np.float32(1))
+
+    def __call__(self, points: Matrix) -> Matrix:
+        """Bring points (N, D) to this scale."""
+        return (points - self.mean) / self.scale
 
 
 class LibraryClusterer(Clusterer):
     """Base of the library's algorithms: a subclass says how ``_fit`` finds a partition of standardised features.
 
     Attributes:
-        assigns: how images are assigned that it was not fitted to, in words.
+        assigns: how images are assigned that it was not fitted to.
     """
 
-    assigns: ClassVar[str] = "nearest centroid"
+    assigns: ClassVar[str] = _OWN
 
     def fit(self, features: ArrayLike, k: int, seed: int) -> LibraryPartition:
-        """Cluster features ``(N, D)`` into k clusters, or fewer where only fewer images differ.
+        """Cluster features ``(N, D)`` into k clusters, or fewer where fewer images differ.
 
         Raises:
             InputError: unfit features (see ``as_features``), k outside ``1 .. N`` or above ``limit``, a bad seed.
@@ -78,17 +95,16 @@ class LibraryClusterer(Clusterer):
         points = as_features(features)
         check_k(k, len(points))
         check_seed(seed)
-        chosen, note = self._subsample(len(points), k, seed)
-        mean = points.mean(axis=0, dtype=np.float64).astype(np.float32)
-        scale = float((points - mean).std(dtype=np.float64)) or 1.0
-        standard = (points - mean) / np.float32(scale)
+        chosen = self._subsample(len(points), k, seed)
+        fitted = points if chosen is None else points[chosen]
+        standard = Standard.of(fitted)
         with single_threaded():
-            found, rule, remark = self._partition(standard if chosen is None else standard[chosen], k, seed)
-            labels = found if chosen is None else rule(standard)
-        if chosen is not None:
-            labels[chosen] = found
-        centers, inertia = _means(points, labels)
-        return LibraryPartition(labels, centers, inertia, "; ".join(filter(None, [note, remark])), mean, scale, rule)
+            labels, rule, remark = self._partition(standard(fitted), k, seed)
+            if chosen is not None:
+                found, labels = labels, _assign(points, standard, rule)
+                labels[chosen] = found
+        notes = [self._note(len(fitted), len(points)), remark]
+        return LibraryPartition(labels, *_means(points, labels), "; ".join(filter(None, notes)), standard, rule)
 
     def fit_seeds(self, features: ArrayLike, k: int, seeds: Sequence[int]) -> list[LibraryPartition]:
         """Fit once per seed, and only once where the seed changes nothing."""
@@ -99,17 +115,21 @@ class LibraryClusterer(Clusterer):
             return [self.fit(points, k, seed) for seed in seeds]
         return [self.fit(points, k, 0)] * len(seeds) if seeds else []
 
-    def _subsample(self, n: int, k: int, seed: int) -> tuple[Ids | None, str]:
-        """Which images to fit to, sorted, None for all; and what to say about it."""
+    def _subsample(self, n: int, k: int, seed: int) -> Ids | None:
+        """Which images to fit to, sorted; None for all."""
         if self.limit is None or n <= self.limit:
-            return None, ""
+            return None
         if k > self.limit:
             raise InputError(
                 f"{type(self).__name__} is fitted to at most {self.limit:,} of the {n:,} images, which cannot make "
-                f"{k:,} clusters: lower k or take another clusterer, as kmeans."
+                f"{k:,} clusters: lower k, or take kmeans, which has no limit."
             )
-        chosen = np.sort(np.random.default_rng(seed).choice(n, self.limit, replace=False))
-        return chosen, f"fitted to {self.limit:,} of {n:,} images, drawn with the seed; the rest by {self.assigns}"
+        return np.sort(np.random.default_rng(seed).choice(n, self.limit, replace=False))
+
+    def _note(self, fitted: int, n: int) -> str:
+        if fitted < n:
+            return f"fitted to {fitted:,} of {n:,} images, drawn with the seed; the rest by {self.assigns}"
+        return "" if self.assigns == _OWN else f"further images by {self.assigns}"
 
     def _partition(self, points: Matrix, k: int, seed: int) -> tuple[Ids, Rule, str]:
         """The partition of the fitted images; trivial where no algorithm is needed or could work."""
@@ -141,20 +161,20 @@ def nearest_row(rows: Matrix, ids: Ids) -> Rule:
     With the fitted images as rows and their labels as ids, this is the nearest neighbour's label.
     """
     half_norms = np.einsum("nd,nd->n", rows, rows) / 2
+    return lambda points: ids[(points @ rows.T - half_norms).argmax(axis=1)]
 
-    def assign(points: Matrix) -> Ids:
-        chunks = [points[i : i + _CHUNK] @ rows.T - half_norms for i in range(0, len(points), _CHUNK)]
-        return ids[np.concatenate([chunk.argmax(axis=1) for chunk in chunks])]
 
-    return assign
+def _assign(points: Matrix, standard: Standard, rule: Rule) -> Ids:
+    """Apply the rule to features (N, D), some at a time: int64 (N,)."""
+    chunks = (points[first : first + _CHUNK] for first in range(0, len(points), _CHUNK))
+    return np.concatenate([rule(standard(chunk)) for chunk in chunks]).astype(np.int64)
 
 
 def _means(points: Matrix, labels: Ids) -> tuple[Matrix, float]:
     """Cluster means float32 (k', D) and the sum of squared distances to them; -1 is left out."""
-    member = labels >= 0
-    points, labels = points[member], labels[member]
-    order = np.argsort(labels, kind="stable")
-    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
-    sums = np.add.reduceat(points[order], starts, axis=0, dtype=np.float64) if len(starts) else points[:0]
-    centers = (sums / np.bincount(labels)[:, None]).astype(np.float32)
-    return centers, float(np.square(points - centers[labels]).sum(dtype=np.float64))
+    centers, inertia = np.empty((labels.max() + 1, points.shape[1]), np.float32), 0.0
+    for cluster in range(len(centers)):
+        members = points[labels == cluster]
+        centers[cluster] = members.mean(axis=0, dtype=np.float64)
+        inertia += float(np.square(members - centers[cluster]).sum(dtype=np.float64))
+    return centers, inertia

@@ -130,7 +130,9 @@ def lloyd(
     while len(active) and n_iter.max() < max_iter:
         n_iter[active] += 1
         _reassign(points, active, state)
-        active = np.array([seed for seed in active if _update(points, seed, state, unit) > threshold], np.int64)
+        active = np.array(
+            [seed for seed in active.tolist() if _update(points, seed, state, unit) > threshold], np.int64
+        )
     _reassign(points, np.arange(len(centers)), state)
     return state.centers, state.labels, n_iter
 
@@ -240,7 +242,12 @@ def _reassign_block(points: Matrix, first: int, last: int, s: int, state: _State
     about without branching, which a processor could not foresee.
     """
     labels, upper, beyond, lower = state.labels[s], state.upper[s], state.beyond[s], state.lower[s]
-    centers, moved, moved_group, moved_most = state.centers[s], state.moved[s], state.moved_group[s], state.moved_most[s]
+    centers, moved, moved_group, moved_most = (
+        state.centers[s],
+        state.moved[s],
+        state.moved_group[s],
+        state.moved_most[s],
+    )
     doubtful, squares, size = np.empty(last - first, np.int32), np.empty(last - first, np.float32), 0
     for i in range(first, last):
         doubtful[size] = i
@@ -263,7 +270,9 @@ def _reassign_block(points: Matrix, first: int, last: int, s: int, state: _State
     changed = False
     for at in range(size):
         i, old, own = doubtful[at], labels[doubtful[at]], squares[at]
-        label, least = _nearest_of_groups(points, i, old, own, centers, lower, state.starts, state.group_of, moved_group)
+        label, least = _nearest_of_groups(
+            points, i, old, own, centers, lower, state.starts, state.group_of, moved_group
+        )
         if label != old:
             _bound(lower, i, state.group_of[old], own, moved_group)
             upper[i] = np.sqrt(least) * _MORE - moved[label]

@@ -37,7 +37,7 @@ def fit_seeds(
             return []
         mean = points.new_zeros(points.shape[1]) if unit else points.mean(0, dtype=torch.float64).float()
         points = points - mean
-        threshold = tol * float((points.square().mean(dtype=torch.float64) - points.mean(0).square().mean()))
+        threshold = tol * _variance(points)
         centers, n_iter = _lloyd(points, points[_plus_plus(points, k, seeds)], max_iter, threshold, unit)
         labels = torch.cat([label for _, label, _ in _assignments(points, centers)], dim=1)
         inertia = [_inertia(points, one, label) for one, label in zip(centers, labels, strict=True)]
@@ -185,6 +185,13 @@ def _chunks(points: Tensor, width: int) -> Iterator[tuple[int, Tensor]]:
     rows = max(1, min(_ROWS, _SCORES // width))
     for start in range(0, len(points), rows):
         yield start, points[start : start + rows]
+
+
+def _variance(points: Tensor) -> float:
+    """The mean variance of a dimension."""
+    mean = points.mean(0, dtype=torch.float64).float()
+    squares = [(chunk - mean).square().sum(dtype=torch.float64) for _, chunk in _chunks(points, 1)]
+    return float(torch.stack(squares).sum()) / points.numel()
 
 
 def _inertia(points: Tensor, centers: Tensor, labels: Tensor) -> float:

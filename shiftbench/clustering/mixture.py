@@ -31,7 +31,6 @@ class GaussianMixture(LibraryClusterer):
     floor: float = 1e-4
 
     limit = 20_000
-    assigns = "most probable component"
 
     def __post_init__(self) -> None:
         if self.covariance not in _COVARIANCES:

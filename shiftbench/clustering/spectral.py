@@ -21,7 +21,7 @@ class Spectral(LibraryClusterer):
 
     neighbors: int = 10
 
-    limit = 10_000
+    limit = 5_000
     assigns = "nearest fitted image"
 
     def _fit(self, points: Matrix, k: int, seed: int) -> tuple[Ids, Rule, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ UNREADABLE = (
     OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError, NotImplementedError
 )  # fmt: skip
 
+KEYS = tuple(f"{part}{kind}" for part in ("", "train_", "test_") for kind in ("images", "labels"))
+
 
 def load_npz(path: str) -> Dataset:
     """Arrays: ``images`` uint8 (N, H, W, 3) or (N, H, W) and optionally ``labels`` (N,), or the same names with
@@ -32,16 +35,14 @@ def load_npz(path: str) -> Dataset:
             different classes.
     """
     file = Path(path).expanduser()
-    arrays = _read(file)
+    arrays = read_npz(file, KEYS)
     if "train_images" in arrays and "test_images" in arrays:
         parts = [_part(arrays, f"{part}_", path) for part in ("train", "test")]
     elif "images" in arrays:
         images, labels = _part(arrays, "", path)
         parts = [(images[rows], None if labels is None else labels[rows]) for rows in divide(len(images))]
     else:
-        raise InputError(
-            f"{path!r} holds {', '.join(arrays) or 'nothing'}; images, or train_images and test_images, are needed."
-        )
+        raise InputError(f"{path!r} holds no array images, nor both train_images and test_images.")
     if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
         raise InputError(f"{path!r}: train_images and test_images are of different sizes.")
     classes = _classes([labels for _, labels in parts], path, named="train_images" in arrays)
@@ -53,10 +54,15 @@ def load_npz(path: str) -> Dataset:
     return Dataset(file.stem, train, test, tuple(map(str, classes)))
 
 
-def _read(file: Path) -> dict[str, np.ndarray]:
+def read_npz(file: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    """Those of the named arrays that an ``.npz`` holds; others are not read.
+
+    Raises:
+        InputError: no such file, or it or an array is not plain numbers or strings.
+    """
     try:
         with np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+            return {key: archive[key] for key in keys if key in archive}
     except FileNotFoundError as error:
         raise InputError(f"No file {str(file)!r}.") from error
     except UNREADABLE as error:

@@ -15,7 +15,16 @@ import torch
 
 from shiftbench.console import say
 from shiftbench.corruptions import SEVERITIES, corrupt
-from shiftbench.data.lookup import NotFoundError, Samples, class_files, class_index, find, within_classes
+from shiftbench.data.lookup import (
+    FEWEST,
+    NotFoundError,
+    Samples,
+    class_files,
+    class_index,
+    find,
+    too_few,
+    within_classes,
+)
 from shiftbench.errors import InputError
 from shiftbench.images import ImageFiles, centre_square
 from shiftbench.records import Condition, Dataset, Sample, Shift, Split
@@ -117,6 +126,8 @@ def _folders(shift: str, folder: str) -> Callable[[Dataset, str, int], Samples]:
         }
         _announce(shift, path, list(dict.fromkeys(condition.corruption for condition in folders)))
         files = _Files(next(iter(folders.values())), shift, dataset)
+        if (common := len(np.unique(files.labels))) < min(FEWEST, len(dataset.classes)):
+            return too_few(shift, common, dataset)
         return {files.of(condition): files.sample(where) for condition, where in folders.items()}
 
     return samples
@@ -144,15 +155,17 @@ class _Files:
         self.labels = np.array([index[name] for name in names], dtype=np.int64)
         self.size = dataset.test.images.shape[-1]
         self.rows = _test_rows(dataset, found, self.labels)
-        self.split = "test"
         if self.rows is None:
             say(f"{shift}: its files cannot be matched to {dataset.name}'s test images, so it is not paired")
+            whole = np.array_equal(np.unique(self.labels), np.unique(dataset.test.labels))  # type: ignore[arg-type]
         else:
             order = np.argsort(self.rows)
             self.names, self.labels, self.rows = [self.names[i] for i in order], self.labels[order], self.rows[order]
-        if len(found) < len(dataset.test):
-            self.split = f"test[{shift}]"
-            say(f"{shift} has {len(found):,} of the {len(dataset.test):,} test images and is compared on them alone")
+            whole = len(self.rows) == len(dataset.test)
+        self.split = "test" if whole else f"test[{shift}]"
+        if not whole:
+            what = f"{len(found):,} images of {len(np.unique(self.labels)):,} classes"
+            say(f"{shift} has {what} and is compared on {'them' if self.rows is not None else 'these classes'} alone")
 
     def of(self, condition: Condition) -> Condition:
         """The condition, with what it can be compared to."""

@@ -39,7 +39,10 @@ def of_pixels(images: np.ndarray) -> list[Hashable]:
 
 
 def of_files(files: Sequence[File]) -> list[Hashable]:
-    """One value per file, equal where all bytes are; only files of one size and one ending are read whole."""
+    """One value per file, equal where all bytes are; values of two calls do not compare.
+
+    Only files of one size and one ending are read whole.
+    """
     keys: list[tuple[Hashable, ...]] = [(Path(file).stat().st_size,) for file in files]
     steps: tuple[Callable[[File], bytes | str], ...] = (_tail, _sha256)
     for look in steps:

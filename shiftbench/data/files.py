@@ -39,7 +39,8 @@ def load_folder(path: str, size: int = 32) -> Dataset:
         raise InputError(f"No folder {path!r}.")
     train, test = _parts(root)
     name = root.resolve().name
-    duplicates.warn(name, *(duplicates.of_files([file for _, file in part]) for part in (train, test)))
+    same = duplicates.of_files([file for _, file in (*train, *test)])
+    duplicates.warn(name, same[: len(train)], same[len(train) :])
     classes = sorted({one for one, _ in (*train, *test) if one})
     images = load(*(ImageFiles([file for _, file in part], size, centre_square) for part in (train, test)))
     return Dataset(name, _split(images[0], train, classes), _split(images[1], test, classes), tuple(classes))

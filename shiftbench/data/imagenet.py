@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shiftbench.console import progress
-from shiftbench.data.sources import SOURCES, check_counts, data_root, locate
+from shiftbench.console import progress, say
+from shiftbench.data.sources import data_root, locate
 from shiftbench.errors import InputError
 from shiftbench.images import ImageFiles, Images, centre_crop, centre_square, check_size, image_files, load
 from shiftbench.records import Dataset, Split
@@ -33,6 +33,13 @@ IMAGENET_DOGS15 = (
     "n02105412", "n02105855", "n02107142", "n02110958", "n02112137",
 )  # fmt: skip
 
+OFFICIAL = {  # numbers of train and test images
+    "imagenet": (1_281_167, 50_000),
+    "imagenet10": (13_000, 500),
+    "imagenet_dogs15": (19_500, 750),
+    "tiny_imagenet": (100_000, 10_000),
+}
+
 
 @cache
 def imagenet_names() -> dict[str, str]:
@@ -44,7 +51,12 @@ def imagenet_names() -> dict[str, str]:
         return _distinct(_table(file))
 
 
-def load_imagenet(root: str | None = None, size: int = 224, classes: Sequence[str] | str | None = None) -> Dataset:
+def load_imagenet(
+    root: str | None = None,
+    size: int = 224,
+    classes: Sequence[str] | str | None = None,
+    download: bool = False,
+) -> Dataset:
     """ImageNet-1k (Russakovsky et al. 2015): ``train/WNID/*.JPEG`` to fit on and ``val/WNID/*.JPEG`` to score.
 
     Images stay files, which are decoded while they are used, as :func:`shiftbench.images.centre_crop` says.
@@ -64,31 +76,32 @@ def load_imagenet(root: str | None = None, size: int = 224, classes: Sequence[st
     """
     known = imagenet_names()
     if classes is None:
-        return _load("imagenet", tuple(known), root, size)
+        return _load("imagenet", tuple(known), root, size, download)
     ids = _listed(classes) if isinstance(classes, str) else tuple(classes)
     strangers = [wnid for wnid in ids if wnid not in known]
     if strangers or len(set(ids)) < len(ids) or len(ids) < 2:
         why = f"{strangers[0]!r} is no id of its classes" if strangers else "two or more different ids are needed"
         raise InputError(f"data.classes of imagenet: {why}; ids look like n01440764.")
-    return _load("imagenet", ids, root, size, name=f"imagenet_{len(ids)}of{len(known)}")
+    return _load("imagenet", ids, root, size, download, name=f"imagenet_{len(ids)}of{len(known)}")
 
 
-def load_imagenet10(root: str | None = None, size: int = 224) -> Dataset:
+def load_imagenet10(root: str | None = None, size: int = 224, download: bool = False) -> Dataset:
     """ImageNet-10 (Chang et al. 2017): ten classes of ImageNet, alone or within all of it; see :func:`load_imagenet`."""
-    return _load("imagenet10", IMAGENET10, root, size)
+    return _load("imagenet10", IMAGENET10, root, size, download)
 
 
-def load_imagenet_dogs15(root: str | None = None, size: int = 224) -> Dataset:
+def load_imagenet_dogs15(root: str | None = None, size: int = 224, download: bool = False) -> Dataset:
     """ImageNet-Dogs-15 (Chang et al. 2017): fifteen breeds, alone or within ImageNet; see :func:`load_imagenet`."""
-    return _load("imagenet_dogs15", IMAGENET_DOGS15, root, size)
+    return _load("imagenet_dogs15", IMAGENET_DOGS15, root, size, download)
 
 
-def load_tiny_imagenet(root: str | None = None, size: int = 64) -> Dataset:
+def load_tiny_imagenet(root: str | None = None, size: int = 64, download: bool = False) -> Dataset:
     """Tiny-ImageNet-200 (Stanford CS231n 2015): 100,000 images to fit on and its 10,000 of val to score, 64x64.
 
     Args:
         root: the folder that holds ``tiny-imagenet-200`` as it is unpacked; default ``$SHIFTBENCH_DATA``, else ``data``.
         size: height and width that the images are resized to.
+        download: where it is not there, an error that says how to get it.
 
     Returns:
         Labels follow the sorted WordNet ids, which are the ``ids``.
@@ -97,7 +110,7 @@ def load_tiny_imagenet(root: str | None = None, size: int = 64) -> Dataset:
         InputError: something is missing, or a val image has no or an unknown label.
     """
     check_size(size)
-    folder = locate("tiny_imagenet", root)
+    folder = locate("tiny_imagenet", root, download)
     ids = tuple(sorted((folder / "wnids.txt").read_text(encoding="utf-8").split()))
     names = _table(folder / "words.txt")
     classes = {wnid: names.get(wnid, wnid).split(",")[0] for wnid in ids}
@@ -115,9 +128,11 @@ def _listed(file: str) -> tuple[str, ...]:
     return tuple(line.split()[0] for line in lines if line.strip())
 
 
-def _load(source: str, ids: tuple[str, ...], root: str | None, size: int, name: str | None = None) -> Dataset:
+def _load(
+    source: str, ids: tuple[str, ...], root: str | None, size: int, download: bool, name: str | None = None
+) -> Dataset:
     check_size(size)
-    folder = locate(source, root)
+    folder = locate(source, root, download)
     if not any(entry.is_dir() for entry in os.scandir(folder / "val")):
         raise InputError(
             f"The images in {str(folder / 'val')!r} are not sorted into val/WNID/. torchvision.datasets.ImageNet(ROOT, "
@@ -136,8 +151,12 @@ def _dataset(
     classes: dict[str, str],
     root: str | None,
 ) -> Dataset:
-    if name in SOURCES:
-        check_counts(name, *map(len, images))
+    found, official = tuple(map(len, images)), OFFICIAL.get(name)
+    if official and found != official:
+        say(
+            f"{name}: {found[0]:,} train and {found[1]:,} test images; the official set has {official[0]:,} and "
+            f"{official[1]:,}, so results compare with nobody else's."
+        )
     train, test = map(Split, images, labels)
     return Dataset(name, train, test, tuple(_distinct(classes).values()), tuple(classes), str(data_root(root)))
 

@@ -65,8 +65,9 @@ def cifar102_samples(dataset: Dataset, table: str, seed: int) -> Samples:
 
 def cinic10_samples(dataset: Dataset, table: str, seed: int) -> Samples:
     """The ImageNet part of CINIC-10's test folder; the rest are CIFAR-10's own images."""
-    path = find(dataset, "cinic10", ["CINIC-10/test"], "Unpack CINIC-10.tar.gz (datashare.ed.ac.uk) there.")
-    return _files("cinic10", dataset, path, class_index(dataset), skip="cifar10-")
+    places = ["CINIC-10/test", "cinic-10-imagenet/test"]  # the second is what its authors' notebook extracts
+    path = find(dataset, "cinic10", places, "Unpack CINIC-10.tar.gz (datashare.ed.ac.uk) there.")
+    return _files("cinic10", dataset, path, class_index(dataset), skip="cifar")
 
 
 def _imagenet(shift: str, folders: Sequence[str], advice: str, members: str = "", numbers: bool = False) -> Make:

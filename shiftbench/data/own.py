@@ -16,7 +16,7 @@ import yaml
 
 from shiftbench.console import say
 from shiftbench.data import duplicates
-from shiftbench.data.lookup import class_files, class_index, decoder, other_pictures, read_npz
+from shiftbench.data.lookup import NAMED, class_files, class_index, decoder, other_pictures, read_npz
 from shiftbench.errors import InputError, unknown
 from shiftbench.images import SUFFIXES, ImageFiles, Images, resize
 from shiftbench.records import Condition, Dataset, Sample, Shift, Skipped, images_digest
@@ -86,7 +86,7 @@ def _parse(argument: str) -> Own:
     if options.get("paired", "false") not in ("true", "false"):
         raise InputError(f"{argument!r}: paired must be true or false.")
     where = Path(path).expanduser()
-    name = re.sub(r"[^\w.@=-]+", "-", options.get("name") or where.resolve().stem).strip(".-")
+    name = re.sub(r"[^\w.@=-]+", "-", options.get("name") or where.resolve().name.removesuffix(".npz")).strip(".-")
     if not name or name in SHIFTS or name in CORRUPTIONS:
         raise InputError(f"{argument!r}: a shift cannot be called {name!r}; give it another with ?name=NAME.")
     classes = Path(options["classes"]).expanduser() if "classes" in options else None
@@ -130,11 +130,11 @@ def _labels(own: Own, names: Sequence[str], dataset: Dataset) -> np.ndarray:
     for name in theirs:
         wanted = renamed.get(name, name)
         if wanted is not None and wanted not in index:
-            near = difflib.get_close_matches(wanted, list(index), n=1, cutoff=0)
+            near = difflib.get_close_matches(wanted, list(index), n=1, cutoff=0.5)
+            known = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(dataset.classes[:NAMED])}"
             raise InputError(
-                f"Shift {own.name!r}: {wanted!r} is no class of {dataset.name}; the nearest is {near[0]!r}. A class map "
-                f"(?classes=map.yaml, with lines such as `{name}: {near[0]}`, or `{name}: null` to leave it out) says "
-                "what it is."
+                f"Shift {own.name!r}: {wanted!r} is no class of {dataset.name}; {known}. A class map (?classes=map.yaml) "
+                f"says what it is: `{name}: {near[0] if near else dataset.classes[0]}`, or `{name}: null` to leave it out."
             )
         ours[name] = -1 if wanted is None else index[wanted]
     return np.array([ours[name] for name in names], dtype=np.int64)

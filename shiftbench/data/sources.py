@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,71 +24,78 @@ class Source:
     Attributes:
         folders: where it may be below the root, the best first.
         files: patterns that must each match something in one of these folders.
-        images: the official numbers of train and test images.
-        advice: how to get it.
-        fetch: (root, ``torchvision.datasets``) -> None, downloads it; None where nobody may without an account.
+        by_hand: how to get it there oneself.
+        fetch: (root, ``torchvision.datasets``) -> None, downloads it; None where torchvision cannot.
     """
 
     folders: tuple[str, ...]
     files: tuple[str, ...]
-    images: tuple[int, int]
-    advice: str
+    by_hand: str
     fetch: Callable[[Path, Any], object] | None = None
+
+    @property
+    def advice(self) -> str:
+        """How to get it, in a sentence."""
+        return f"data.download=true gets it; by hand: {self.by_hand}" if self.fetch else f"To get it, {self.by_hand}"
 
 
 _IDX = tuple(f"{part}-{kind}-ubyte*" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
-_STL = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt")
 _IMAGENET = ("imagenet", "ILSVRC2012", ".")
 _TREE = ("train/n[0-9]*", "val")
 _REQUEST = (
-    "Request ImageNet (ILSVRC2012) at image-net.org, and sort it into imagenet/train/WNID and imagenet/val/WNID: "
+    "request ImageNet (ILSVRC2012) at image-net.org, and sort it into imagenet/train/WNID and imagenet/val/WNID: "
     "torchvision.datasets.ImageNet does so from the three official archives."
 )
-_FETCHED = "data.download=true gets it"
+_PUT_IDX = "put the four idx files, with or without .gz, into {}."
 
 SOURCES = {
     "mnist": Source(
-        ("MNIST/raw",), _IDX, (60_000, 10_000),
-        f"{_FETCHED}; by hand, the four idx files, with or without .gz, go into MNIST/raw.",
+        ("MNIST/raw",), _IDX,
+        _PUT_IDX.format("MNIST/raw"),
         lambda root, sets: sets.MNIST(root, download=True),
     ),
     "fashion_mnist": Source(
-        ("FashionMNIST/raw",), _IDX, (60_000, 10_000),
-        f"{_FETCHED}; by hand, the four idx files, with or without .gz, go into FashionMNIST/raw.",
+        ("FashionMNIST/raw",), _IDX,
+        _PUT_IDX.format("FashionMNIST/raw"),
         lambda root, sets: sets.FashionMNIST(root, download=True),
     ),
     "usps": Source(
-        ("USPS", "."), ("usps.bz2", "usps.t.bz2"), (7_291, 2_007),
-        f"{_FETCHED}; by hand, usps.bz2 and usps.t.bz2 of the LIBSVM page go into USPS.",
+        ("USPS", "."), ("usps.bz2", "usps.t.bz2"),
+        "put usps.bz2 and usps.t.bz2 of the LIBSVM page into USPS.",
         lambda root, sets: [sets.USPS(root / "USPS", train=train, download=True) for train in (True, False)],
     ),
     "cifar10": Source(
         ("cifar-10-batches-py",), (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"),
-        (50_000, 10_000), f"{_FETCHED}; by hand, unpack cifar-10-python.tar.gz there.",
+        "unpack cifar-10-python.tar.gz there.",
         lambda root, sets: sets.CIFAR10(root, download=True),
     ),
     "cifar100": Source(
         ("cifar-100-python",), ("train", "test", "meta"),
-        (50_000, 10_000), f"{_FETCHED}; by hand, unpack cifar-100-python.tar.gz there.",
+        "unpack cifar-100-python.tar.gz there.",
         lambda root, sets: sets.CIFAR100(root, download=True),
     ),
     "stl10": Source(
-        ("stl10_binary",), _STL, (5_000, 8_000),
-        f"{_FETCHED} (2.6 GB); by hand, unpack stl10_binary.tar.gz there.",
+        ("stl10_binary",), ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"),
+        "unpack stl10_binary.tar.gz (2.6 GB) there.",
         lambda root, sets: sets.STL10(root, download=True),
     ),
     "tiny_imagenet": Source(
         ("tiny-imagenet-200",), ("wnids.txt", "words.txt", "train", "val/images", "val/val_annotations.txt"),
-        (100_000, 10_000),
-        "Unpack the official tiny-imagenet-200.zip (cs231n.stanford.edu) there and leave its folders as they are.",
+        "unpack the official tiny-imagenet-200.zip (cs231n.stanford.edu) there and leave its folders as they are.",
     ),
-    "imagenet": Source(_IMAGENET, _TREE, (1_281_167, 50_000), _REQUEST),
-    "imagenet10": Source(("imagenet10", *_IMAGENET), _TREE, (13_000, 500), f"{_REQUEST} Ten of its classes are enough."),
+    "imagenet": Source(_IMAGENET, _TREE, _REQUEST),
+    "imagenet10": Source(("imagenet10", *_IMAGENET), _TREE, f"{_REQUEST} Ten of its classes are enough."),
     "imagenet_dogs15": Source(
-        ("imagenet_dogs15", *_IMAGENET), _TREE, (19_500, 750), f"{_REQUEST} Fifteen of its classes are enough."
+        ("imagenet_dogs15", *_IMAGENET), _TREE, f"{_REQUEST} Fifteen of its classes are enough."
     ),
 }  # fmt: skip
 SOURCES["cifar100_20"] = SOURCES["cifar100"]
+
+EVERYWHERE = {
+    "digits": "in scikit-learn",
+    "folder": "where --data folder:PATH says",
+    "npz": "where --data npz:PATH says",
+}
 
 
 class Status(NamedTuple):
@@ -115,8 +124,8 @@ def status(name: str, root: str | None = None) -> Status:
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
-    if name not in SOURCES:  # the digits, a user's own images, a plugin's data set: nothing to look for
-        return Status(True, DATASETS[name].summary, "")
+    if name not in SOURCES:  # nothing to look for, or nobody but a plugin knows where
+        return Status(True, EVERYWHERE.get(name, DATASETS[name].target), "")
     base = data_root(root)
     folder = _folder(SOURCES[name], base)
     return Status(folder is not None, str(folder or base), "" if folder else SOURCES[name].advice)
@@ -158,15 +167,21 @@ def locate(name: str, root: str | None = None, download: bool = False) -> Path:
 
 
 def read_checked(file: Path, md5: str) -> bytes:
-    """The bytes of an official file, if they are what was published.
+    """The content of an official file, if it is what was published; of a ``.gz``, what is packed in it.
+
+    Args:
+        file: which.
+        md5: of the content, which for a ``.gz`` does not depend on who packed it.
 
     Raises:
         InputError: the file cannot be read, or its md5 is another one.
     """
     try:
         content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"Cannot read {str(file)!r} ({error.strerror}).") from error
+        if file.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"Cannot read {str(file)!r} ({error}).") from error
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:
         raise InputError(
@@ -174,16 +189,6 @@ def read_checked(file: Path, md5: str) -> bytes:
             "It is damaged or was changed: delete it and get it again."
         )
     return content
-
-
-def check_counts(name: str, train: int, test: int) -> None:
-    """Say so where a data set has other numbers of images than the official one."""
-    if (train, test) != SOURCES[name].images:
-        official = SOURCES[name].images
-        say(
-            f"{name}: {train:,} train and {test:,} test images; the official set has {official[0]:,} and "
-            f"{official[1]:,}, so results compare with nobody else's."
-        )
 
 
 def _folder(source: Source, base: Path) -> Path | None:
@@ -200,10 +205,11 @@ def _matches(folder: Path, pattern: str) -> bool:
 
 def _download(name: str, source: Source, base: Path) -> None:
     if source.fetch is None:
-        raise InputError(f"{name} cannot be downloaded for you. {source.advice}")
+        raise InputError(f"{name} cannot be downloaded by shiftbench. {source.advice}")
     say(f"Downloading {name} to {base}")
     try:
         base.mkdir(parents=True, exist_ok=True)
         source.fetch(base, compat.torchvision().datasets)
     except (OSError, RuntimeError, EOFError) as error:  # urllib's errors are OSErrors
-        raise InputError(f"Downloading {name} failed ({error}). {source.advice}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"Downloading {name} failed ({reason}). Try again, or by hand: {source.by_hand}") from error

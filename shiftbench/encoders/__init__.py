@@ -29,8 +29,8 @@ def load_encoder(uri: str, *, device: str = "auto", dtype: str = "auto", **optio
             ``robustbench:DATASET/THREAT/NAME``, ``hf:NAME``, ``package.module:callable``, ``pixels``, ``pca:K``,
             ``random:BACKBONE``. Options may ride on it: ``weights.pt?arch=resnet18&norm=imagenet``.
         device: "auto", "cpu", "cuda", "cuda:1".
-        dtype: arithmetic of its network, "float32" or "bfloat16". "auto" is float32, and leaves it to an evaluation
-            to choose one for all its encoders (:func:`settle`).
+        dtype: arithmetic of its torch network if it has one, "float32" or "bfloat16". "auto" is float32, and leaves it
+            to an evaluation to choose one for all its encoders (:func:`settle`).
         options: as in the URI. Every source takes ``name`` (what tables call it); ``feature`` (a name or several, the
             default first), ``pool`` and ``l2``, as :meth:`Encoder.select` says. The rest depends on the source.
 
@@ -39,7 +39,8 @@ def load_encoder(uri: str, *, device: str = "auto", dtype: str = "auto", **optio
     """
     location, _, query = uri.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True)) | options
-    asked = _asked_dtype(uri, dtype, options.pop("dtype", "auto"))
+    riding = options.pop("dtype", "auto")
+    asked = _asked_dtype(uri, dtype, riding)
     name = options.pop("name", None)
     view = {key: options.pop(key) for key in ("feature", "pool", "l2") if key in options}
     encoder = _load(location, pick_device(device), options)
@@ -47,7 +48,7 @@ def load_encoder(uri: str, *, device: str = "auto", dtype: str = "auto", **optio
         encoder = encoder.select(
             _listed(view.get("feature", "")), pool=view.get("pool", ""), l2=flag("l2", view.get("l2", False))
         )
-    if asked != "auto":
+    if asked != "auto" and (encoder.castable or riding != "auto"):
         encoder = encoder.with_dtype(asked)
         encoder.pinned = True
     encoder.name = name or encoder.name

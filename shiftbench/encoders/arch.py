@@ -1,7 +1,8 @@
 """Which network a stranger's tensors belong to: found by their names and shapes, wherever they lie in the file.
 
 Checkpoints wrap a network's tensors in prefixes (``state_dict.module.encoder_q.``) and give them the names of one of
-several code bases. So every prefix under which a known network could lie is a candidate, and the best one wins.
+several code bases. So every prefix under which a known network could lie is a candidate, and the best one wins. What
+tensors do not show (activations, strides, pooling) is taken to be as in the network's paper.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from shiftbench.encoders import cifar_resnet, densenet, resnet, uvadlc, vgg, vit
 from shiftbench.errors import InputError
 
 FAMILIES: tuple[ModuleType, ...] = (resnet, cifar_resnet, wide_resnet, uvadlc, vgg, densenet, vit)
-EMA = {"ema", "teacher", "shadow", "averaged", "avg"}
+EMA = {"ema", "teacher", "shadow", "averaged", "avg", "swa"}
 COPY = {"momentum", "target", "k", "key", "student"}
 
 
@@ -87,7 +88,7 @@ def best(found: Iterable[Candidate], *, ema: bool, where: str) -> Candidate | No
 
 def describe_families() -> str:
     """The architectures that are found by themselves."""
-    return "; ".join(family.NAME for family in FAMILIES)
+    return ", ".join(family.NAME for family in FAMILIES)
 
 
 def _rank(candidate: Candidate, ema: bool) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-NAME = "ResNet-20/32/44/56/110 of CIFAR"
+NAME = "CIFAR ResNet"
 ANCHOR = r"layer1\.0\.conv1\.weight"
 
 

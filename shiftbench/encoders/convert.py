@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from shiftbench.encoders.reading import WouldRunError, flatten, read
+from shiftbench.encoders.reading import WouldRunError, flatten, read_tensors
 from shiftbench.errors import InputError
 from shiftbench.records import atomic_path
 
@@ -40,20 +40,20 @@ def convert(source: str | Path, target: str | Path, trust: bool = False) -> int:
     if not source.exists():
         raise InputError(f"There is no file {str(source)!r} to convert.")
     try:
-        content = read(source)
+        tensors = read_tensors(source)
     except WouldRunError:
         if not trust:
             raise
         warnings.warn(
             f"Running the pickle in {source.name}, as --trust asks: it can do anything that you can.", stacklevel=2
         )
-        content = _run_pickle(source)
-    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in flatten(content).items()}
+        tensors = flatten(_run_pickle(source))
     if not tensors:
         raise InputError(f"{source.name!r} holds no tensors, so there is nothing to write.")
     try:
+        apart = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
         with atomic_path(target) as temporary:
-            save_file(tensors, temporary)
+            save_file(apart, temporary)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"Cannot write {str(target)!r}: {error}") from error
     return len(tensors)
@@ -62,10 +62,11 @@ def convert(source: str | Path, target: str | Path, trust: bool = False) -> int:
 def _run_pickle(source: Path) -> Any:
     """What the pickle makes, which may be anything; torch's own formats first, then a plain one."""
     try:
-        try:
-            return torch.load(source, map_location="cpu", weights_only=False)
-        except RuntimeError:
-            with source.open("rb") as file:
+        with source.open("rb") as file:
+            try:
+                return torch.load(file, map_location="cpu", weights_only=False)
+            except RuntimeError:
+                file.seek(0)
                 return pickle.load(file)
     except ModuleNotFoundError as error:
         raise InputError(f"{source.name!r} needs the package {error.name!r} to be read: install it first.") from error

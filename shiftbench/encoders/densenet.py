@@ -11,7 +11,7 @@ from torch import nn
 
 from shiftbench.compat import torchvision
 
-NAME = "DenseNet-BC (ImageNet, or three blocks of CIFAR)"
+NAME = "DenseNet-BC"
 ANCHOR = r"(?:features\.denseblock1\.denselayer1\.norm\.?1|block1\.layer\.0\.bn1|dense1\.0\.bn1)\.weight"
 OTHERS = (
     (r"^conv1\.", "features.conv0."),

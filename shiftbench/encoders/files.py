@@ -17,7 +17,7 @@ from shiftbench.errors import InputError
 __all__ = [
     "DESCRIPTION", "NORMS", "load", "load_callable", "normalisation", "save_encoder", "trained_on", "wrap_callable"
 ]  # fmt: skip
-SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".tar", ".bin", ".safetensors")
+SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".tar", ".bin", ".torch", ".safetensors")
 
 
 def load(location: str, *, device: torch.device, **options: Any) -> Encoder:

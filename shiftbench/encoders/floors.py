@@ -72,7 +72,7 @@ class PixelPCA(Encoder):
             InputError: fewer images or pixels than components.
         """
         rows = np.unique(np.linspace(0, len(images) - 1, min(PCA_IMAGES, len(images))).round().astype(np.int64))
-        chosen = take(images, rows)
+        chosen = take(images, rows)  # files stay files
         dimensions = 3 * (self._resize.size or 0) ** 2
         if self.components > min(len(rows) - 1, dimensions):
             raise InputError(
@@ -80,7 +80,9 @@ class PixelPCA(Encoder):
                 f"{min(len(rows) - 1, dimensions)} components."
             )
         total, products = torch.zeros(dimensions, dtype=torch.float64), torch.zeros(dimensions, dimensions)
-        centre = self._flat(chosen[: min(500, len(rows))]).mean(0)  # near the mean, so that float32 products are exact enough
+        centre = self._flat(chosen[: min(500, len(rows))]).mean(
+            0
+        )  # near the mean, so that float32 products are exact enough
         for _, chunk in chunks(chosen, 500):
             values = self._flat(chunk) - centre
             total += values.double().sum(0)

@@ -10,13 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from shiftbench.console import say
 from shiftbench.errors import InputError, unknown
-from shiftbench.images import Images
+from shiftbench.images import Images, take
 
 if TYPE_CHECKING:
     from shiftbench.encoders.base import Encoder
@@ -57,7 +58,7 @@ def settle(encoders: Sequence[Encoder], images: Images, dtype: str = "auto") -> 
     target = next(iter(asked), "bfloat16" if fast else "float32")
     cast = {id(encoder): encoder.with_dtype(target) for encoder in networks}
     if target == "bfloat16":
-        probe = _probe(images)
+        probe = evenly(images)
         for encoder in networks:
             same = agreement(encoder.with_dtype("float32"), cast[id(encoder)], probe)
             if same >= SAME:
@@ -108,7 +109,7 @@ def fast_copy(network: nn.Module, keep: Collection[str] = ()) -> nn.Module:
     for module in quick.modules():
         if type(module) in (nn.Conv2d, nn.Linear):  # a subclass may compute with its weights what it likes
             module.to(torch.bfloat16)
-    return quick.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return quick.to(memory_format=torch.channels_last)
 
 
 def fold_batch_norm(network: nn.Module, keep: Collection[str] = ()) -> int:
@@ -148,7 +149,7 @@ def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
     setattr(network.get_submodule(parent), attribute, module)
 
 
-def _probe(images: Images) -> torch.Tensor:
-    """Up to ``PROBE`` images, evenly spaced."""
-    rows = torch.linspace(0, len(images) - 1, min(PROBE, len(images))).round().long()
-    return images[rows.unique().numpy()] if not isinstance(images, torch.Tensor) else images[rows.unique()]
+def evenly(images: Images, number: int = PROBE) -> torch.Tensor:
+    """Up to so many of the images, evenly spaced: uint8 (n, 3, H, W)."""
+    rows = np.unique(np.linspace(0, len(images) - 1, min(number, len(images))).round().astype(np.int64))
+    return take(images, rows)[:]

@@ -25,7 +25,9 @@ from shiftbench.errors import InputError
 HEADER_LIMIT = 16 << 20  # bytes of a safetensors header; that of a ViT-L is 50 kB
 ENTRY_LIMIT = 100_000  # of a zip archive; torch writes one per tensor
 DEPTH_LIMIT = 100  # of dictionaries in dictionaries
-ASIDE = re.compile(r"optim|scheduler|scaler|callback|loops")  # what training keeps beside the weights
+ASIDE = re.compile(r"optimi[sz]er|^optim$|scheduler|scaler|callback|^loops$")  # what training keeps beside the weights
+SEARCH_LIMIT = 64 << 20  # bytes of a refused pickle in which the reason is looked for
+HARMLESS = ("torch", "torch._utils", "collections")
 INFLATION_LIMIT = 4  # torch stores tensors uncompressed, so their bytes cannot be many times the file's
 COMPRESSED = {
     b"\x1f\x8b": "gzip",
@@ -114,16 +116,17 @@ def refused_global(path: Path) -> str | None:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-                content = archive.read(name)
+                content = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
         else:
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                content = file.read(SEARCH_LIMIT)
         strings: list[str] = []
         for code, argument, _ in pickletools.genops(content):
-            if code.name in ("GLOBAL", "INST") and not str(argument).startswith(("torch ", "collections OrderedDict")):
-                return str(argument).replace(" ", ".")
+            module, _, name = str(argument).partition(" ")
             if code.name == "STACK_GLOBAL" and len(strings) > 1:
-                return ".".join(strings[-2:])
+                module, name = strings[-2:]
+            if code.name in ("GLOBAL", "INST", "STACK_GLOBAL") and module not in HARMLESS:
+                return f"{module}.{name}"
             if isinstance(argument, str) and "UNICODE" in code.name:
                 strings.append(argument)
     except (StopIteration, ValueError, OSError, zipfile.BadZipFile):
@@ -149,7 +152,8 @@ def _refuse_what_is_no_checkpoint(path: Path, start: bytes) -> None:
 
 
 def _is_safetensors(start: bytes) -> bool:
-    return len(start) > 8 and start[8:9] == b"{" and not start.startswith((b"PK", b"\x80\x02"))
+    """Eight bytes of a length, then JSON. A short length ends in zeros, where zip and pickle have something."""
+    return start[8:9] == b"{" and (start[3:8] == bytes(5) or not start.startswith((b"PK", b"\x80")))
 
 
 def _read_safetensors(path: Path, start: bytes) -> dict[str, torch.Tensor]:
@@ -204,9 +208,9 @@ def _check_tar(path: Path) -> None:
 
 def _unpickle(path: Path) -> Any:
     try:
-        with warnings.catch_warnings(), _plain_globals():
+        with warnings.catch_warnings(), _plain_globals(), path.open("rb") as file:  # a path's suffix would count
             warnings.simplefilter("ignore")  # torch asks to report pickle protocols that it does not know
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         blocked = named.group(1) if named else refused_global(path)

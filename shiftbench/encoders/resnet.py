@@ -11,7 +11,7 @@ from torch import nn
 
 from shiftbench.compat import torchvision
 
-NAME = "ResNet-18/34/50/101/152, ResNeXt, Wide ResNet-50-2 (ImageNet or CIFAR stem)"
+NAME = "ResNet"
 ANCHOR = r"(?:layer1|\d)\.0\.conv1\.weight"
 DEPTHS: dict[tuple[bool, tuple[int, ...]], str] = {
     (False, (2, 2, 2, 2)): "resnet18",
@@ -68,7 +68,13 @@ def rename(names: Sequence[str]) -> dict[str, str]:
 def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Module]] | None:
     """Name and builder of the network with tensors of these names and shapes; None where it is none of these."""
     stem, first = shapes.get("conv1.weight", ()), shapes.get("layer1.0.conv2.weight", ())
-    if len(stem) != 4 or stem[0] != 64 or stem[-1] not in (3, 7) or len(first) != 4 or "layer4.0.conv1.weight" not in shapes:
+    if (
+        len(stem) != 4
+        or stem[0] != 64
+        or stem[-1] not in (3, 7)
+        or len(first) != 4
+        or "layer4.0.conv1.weight" not in shapes
+    ):
         return None
     if shapes.get("layer2.0.bn1.weight") != shapes.get("layer2.0.conv1.weight", ())[:1]:  # BatchNorm comes first
         return None

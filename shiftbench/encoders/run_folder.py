@@ -87,8 +87,7 @@ def load_run(folder: Path, *, device: torch.device, arch: str | None = None) -> 
     for name in (WEIGHTS, DESCRIPTION):
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{str(folder / name)!r} is a link that leads out of its run folder: refused.")
-    about = _description(folder)
-    weights = folder / WEIGHTS
+    about, weights = _description(folder), folder / WEIGHTS
     try:
         if about["backbone"] not in BACKBONES and about["backbone"] != arch:  # a stranger must not choose our code
             raise InputError(
@@ -100,24 +99,19 @@ def load_run(folder: Path, *, device: torch.device, arch: str | None = None) -> 
                 f"{str(weights)!r} is missing or not the file that {DESCRIPTION} describes (sha256 differs)."
             )
         tensors = read_tensors(weights)
-        backbone = build_backbone(about["backbone"])
-        fill(backbone, _part("backbone", tensors), f"{str(folder)!r}, backbone")
         heads = {
             key: _head(spec, _part(f"heads.{key}", tensors), f"{str(folder)!r}, head {key}")
             for key, spec in about["heads"].items()
         }
-        return module_encoder(
-            about["name"],
-            backbone,
-            Preprocess(**about["preprocess"]),
-            heads,
-            device=device,
-            train_seed=about["train"].get("seed"),
-            selection=about["train"].get("selection", "last"),
-            origin={key: about[key] for key in ("sha256", "train", "backbone", "preprocess")},
-        )
+        preprocess = Preprocess(**about["preprocess"])
+        train = {"train_seed": about["train"].get("seed"), "selection": about["train"].get("selection", "last")}
+        origin = {key: about[key] for key in ("sha256", "train", "backbone", "preprocess")}
+        name = str(about["name"])
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{str(folder / DESCRIPTION)!r} is damaged ({error}). Train again or restore it.") from error
+    backbone = build_backbone(about["backbone"])
+    fill(backbone, _part("backbone", tensors), f"{str(folder)!r}, backbone")
+    return module_encoder(name, backbone, preprocess, heads, device=device, origin=origin, **train)
 
 
 def trained_on(folder: Path) -> str:
@@ -147,7 +141,8 @@ def _description(folder: Path) -> Any:
             raise yaml.YAMLError(f"{file.stat().st_size:,} bytes")
         return yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{str(file)!r} is damaged ({error}). Train again or restore it.") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{str(file)!r} is damaged ({reason}). Train again or restore it.") from error
 
 
 def _part(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

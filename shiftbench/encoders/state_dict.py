@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -30,7 +29,9 @@ CLASSIFIERS = (
     "classifier.6",
     "last_linear",
 )
-START = 1_299_709  # seed of what a file does not fill; not one that an untrained network on disk would have started from
+START = (
+    1_299_709  # seed of what a file does not fill; not one that an untrained network on disk would have started from
+)
 COUNTER = "num_batches_tracked"  # BatchNorm's own count of steps; no feature depends on it
 
 
@@ -41,7 +42,7 @@ class Coverage:
     Attributes:
         matched: tensors that were loaded.
         missing: tensors of the backbone that the file lacks.
-        mismatched: tensors that have another shape in the file.
+        mismatched: tensors that have another shape in the file, with both.
         unexpected: tensors of the file inside the backbone's own parts, of which the backbone knows nothing.
         dropped: parts of the file beside the backbone: heads, queues, momentum copies.
     """
@@ -64,7 +65,7 @@ class Coverage:
 
     def __str__(self) -> str:
         kinds = {
-            "missing": self.missing, "another shape for": self.mismatched, "unknown": self.unexpected,
+            "missing": self.missing, "of another shape": self.mismatched, "unknown": self.unexpected,
             "dropped": self.dropped,
         }  # fmt: skip
         said = (f"{kind} {', '.join(names[:3])}{', …' * (len(names) > 3)}" for kind, names in kinds.items() if names)
@@ -79,7 +80,10 @@ def load_state_dict(
     prefix: str | None = None,
     ema: str | bool = True,
     allow_missing: str | bool = False,
-    **preprocess: Any,
+    norm: str | None = None,
+    size: str | int | None = None,
+    crop: str | float | None = None,
+    interpolation: str = "bilinear",
 ) -> Encoder:
     """Load a checkpoint file with the tensors of one network, however they are wrapped.
 
@@ -92,7 +96,7 @@ def load_state_dict(
         prefix: what stands before the network's tensors in the file, where it holds several.
         ema: prefer averaged weights (also DINO's teacher) over the last ones, where the file has both.
         allow_missing: load what fits and leave the rest at its random start.
-        preprocess: norm, size, crop, interpolation, as :func:`~shiftbench.encoders.preprocess.preprocessing` says.
+        norm, size, crop, interpolation: as :func:`~shiftbench.encoders.preprocess.preprocessing` takes them.
 
     Raises:
         InputError: the file is refused, its network is unknown, or it does not fill the backbone.
@@ -100,10 +104,11 @@ def load_state_dict(
     where = repr(path.name)
     tensors = read_tensors(path)
     with torch.random.fork_rng(devices=[]):  # what is missing starts the same in every run
-        torch.manual_seed(START)
+        torch.default_generator.manual_seed(START)
         candidate = _choose(tensors, arch, prefix, flag("ema", ema), where)
         backbone = candidate.build()
-    transform = preprocessing(where, default_size=getattr(backbone, "image_size", None), **preprocess)
+    only = getattr(backbone, "image_size", None)
+    transform = preprocessing(where, norm=norm, size=size, crop=crop, interpolation=interpolation, default_size=only)
     before = _probe(backbone, transform.size, where)
     head_name, head = _classifier(candidate, backbone)
     state = {key: value for key, value in candidate.state.items() if not (head and key.startswith(f"{head_name}."))}
@@ -123,7 +128,8 @@ def load_state_dict(
         "classifier": head_name,
     }
     heads = {"logits": head} if head else {}
-    return module_encoder(path.stem, backbone, transform, heads, device=device, default="backbone", origin=origin)
+    name = Path(path.stem).stem if path.suffix == ".tar" else path.stem  # weights.pth.tar
+    return module_encoder(name, backbone, transform, heads, device=device, default="backbone", origin=origin)
 
 
 def fill(module: nn.Module, state: Mapping[str, torch.Tensor], where: str, allow_missing: bool = False) -> Coverage:
@@ -135,12 +141,14 @@ def fill(module: nn.Module, state: Mapping[str, torch.Tensor], where: str, allow
     own = {name: value for name, value in module.state_dict().items() if not name.endswith(COUNTER)}
     given = {name: value for name, value in state.items() if not name.endswith(COUNTER)}
     parts = {name.partition(".")[0] for name in own}
-    matched = [name for name in own if name in given and given[name].shape == own[name].shape]
+    shared = [name for name in own if name in given]
+    matched = [name for name in shared if given[name].shape == own[name].shape]
+    misfits = [name for name in shared if given[name].shape != own[name].shape]
     left = [name for name in given if name not in own]
     coverage = Coverage(
         matched=tuple(matched),
         missing=tuple(name for name in own if name not in given),
-        mismatched=tuple(name for name in own if name in given and given[name].shape != own[name].shape),
+        mismatched=tuple(f"{name} {tuple(given[name].shape)} for {tuple(own[name].shape)}" for name in misfits),
         unexpected=tuple(name for name in left if name.partition(".")[0] in parts),
         dropped=_groups(name for name in left if name.partition(".")[0] not in parts),
     )
@@ -153,23 +161,25 @@ def fill(module: nn.Module, state: Mapping[str, torch.Tensor], where: str, allow
 def _choose(
     tensors: Mapping[str, torch.Tensor], arch: str | None, prefix: str | None, ema: bool, where: str
 ) -> Candidate:
-    found = list(candidates(tensors) if arch is None else candidates_for(build_backbone(arch), arch, tensors))
+    backbone = None if arch is None else build_backbone(arch)
+    found = list(candidates(tensors) if backbone is None else candidates_for(backbone, str(arch), tensors))
     if prefix is not None:
-        wanted = prefix.rstrip(".") + "." if prefix else ""
-        under = [each for each in found if each.prefix == wanted or each.prefix.endswith("." + wanted)]
-        if not under:
-            raise InputError(f"{where} has no network under prefix={prefix}; found: {[each.prefix for each in found]}.")
+        wanted = f".{prefix}".rstrip(".") + "."
+        under = [each for each in found if f".{each.prefix}".endswith(wanted) and (prefix or not each.prefix)]
+        if found and not under:
+            known = ", ".join(repr(each.prefix) for each in found)
+            raise InputError(f"{where} has no network under prefix={prefix}, but under {known}.")
         found = under
     candidate = best(found, ema=ema, where=where)
     if candidate is not None:
         return candidate
     some = ", ".join(f"{name} {tuple(value.shape)}" for name, value in list(tensors.items())[:3])
-    if arch is not None:
-        own = list(build_backbone(arch).state_dict())
-        raise InputError(f"{where} holds nothing of {arch}: it has {some}, …; {arch} has {', '.join(own[:3])}, ….")
+    if backbone is not None:
+        own = ", ".join(list(backbone.state_dict())[:3])
+        raise InputError(f"{where} holds nothing of {arch}: it has {some}, …; {arch} has {own}, ….")
     raise InputError(
-        f"{where} is of no architecture that is known by its tensors ({len(tensors)}: {some}, …). Add ?arch= with a name "
-        f"of `shiftbench list backbones` or package.module:Class. Known are {describe_families()}."
+        f"{where} is of no architecture that is known by its tensors ({len(tensors)}: {some}, …). Add ?arch= (`shiftbench list "
+        f"backbones`, or package.module:Class). Known: {describe_families()}."
     )
 
 
@@ -202,11 +212,18 @@ def _probe(backbone: nn.Module, size: int | None, where: str) -> torch.Tensor:
     images = torch.rand(2, 3, size or 32, size or 32, generator=torch.Generator().manual_seed(0))
     try:
         with torch.inference_mode():
-            return backbone.eval()(images)
+            features = backbone.eval()(images)
     except Exception as error:  # a user's own class may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(
-            f"{where}: its network fails on images of {size or 32} pixels ({type(error).__name__}: {error}). Add ?size=."
+            f"{where}: its network fails on images of {size or 32} pixels ({reason}). Add ?size=."
         ) from error
+    if not isinstance(features, torch.Tensor) or features.shape != (2, backbone.feature_dim):
+        found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+        raise InputError(
+            f"{where}: its network gives {found} for 2 images, not (2, feature_dim={backbone.feature_dim})."
+        )
+    return features
 
 
 def _groups(names: Iterable[str]) -> tuple[str, ...]:

@@ -54,7 +54,11 @@ def _tag(timm: Any, location: str) -> dict[str, Any]:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=1)
         raise InputError(f"timm has no network {name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
-    about = timm.get_pretrained_cfg(location, allow_unregistered=False) if not tag or timm.is_model_pretrained(location) else None
+    about = (
+        timm.get_pretrained_cfg(location, allow_unregistered=False)
+        if not tag or timm.is_model_pretrained(location)
+        else None
+    )
     if about is None:
         tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
         raise InputError(f"timm has no weights {location!r}; its tags of {name} are {', '.join(tags) or 'none'}.")

@@ -46,7 +46,9 @@ def load(
     elif changes.get("norm") is not None:
         preprocess = Preprocess(*normalisation(changes["norm"]))
     else:
-        raise InputError(f"weights={weights} does not say how its images were normalised: add &norm=imagenet or another.")
+        raise InputError(
+            f"weights={weights} does not say how its images were normalised: add &norm=imagenet or another."
+        )
     network = models.get_model(name, weights=None)
     file = given_file(weights) if weights is not None else hub_file(published, f"torchvision:{location}", download)
     return classifier_encoder(

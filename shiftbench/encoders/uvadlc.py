@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
-NAME = "ResNet of the UvA tutorials"
+NAME = "UvA-tutorial ResNet"
 ANCHOR = r"blocks\.0\.net\.0\.weight"
 
 

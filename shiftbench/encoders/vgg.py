@@ -12,13 +12,13 @@ from torch import nn
 
 from shiftbench.compat import torchvision
 
-NAME = "VGG-11/13/16/19, with and without BatchNorm"
+NAME = "VGG"
 ANCHOR = r"features\.0\.weight"
 LINEAR = ("classifier.0.weight", "classifier.3.weight", "classifier.6.weight", "classifier.weight")
 DEPTHS = {8: 11, 10: 13, 13: 16, 16: 19}
 
 
-class Backbone(nn.Module):
+class VGG(nn.Module):
     """(N, 3, H, W) -> (N, D): the convolutions and all but the last linear layer.
 
     Args:
@@ -28,7 +28,7 @@ class Backbone(nn.Module):
         hidden: widths of the linear layers before the classifier.
     """
 
-    stride = 32
+    stride = 16
 
     def __init__(self, plan: Sequence[int | str], batch_norm: bool, side: int, hidden: Sequence[int]) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Backbone(nn.Module):
 def vgg16_bn() -> nn.Module:
     """VGG-16 with BatchNorm as torchvision has it: (N, 3, H, W) -> (N, 4096)."""
     vgg = torchvision().models.vgg
-    return Backbone(vgg.cfgs["D"], True, 7, (4096, 4096))
+    return VGG(vgg.cfgs["D"], True, 7, (4096, 4096))
 
 
 def rename(names: Sequence[str]) -> dict[str, str]:
@@ -82,4 +82,4 @@ def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Mod
     hidden = [shapes[name][0] for name in LINEAR[:2] if name in shapes]
     depth = DEPTHS.get(len(convolutions), len(convolutions) + len(linear))
     name = f"vgg{depth}" + "_bn" * batch_norm + "_cifar" * (side != 7)
-    return name, partial(Backbone, plan, batch_norm, side, hidden)
+    return name, partial(VGG, plan, batch_norm, side, hidden)

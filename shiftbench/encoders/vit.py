@@ -11,7 +11,7 @@ from torch import nn
 
 from shiftbench.compat import torchvision
 
-NAME = "ViT-Ti/S/B/L with a class token"
+NAME = "ViT"
 ANCHOR = r"(?:blocks\.0\.norm1|encoder\.layers\.encoder_layer_0\.ln_1)\.weight"
 SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large"}
 HEAD_WIDTH = 64  # of every attention head in the published networks; tensors do not tell
@@ -54,11 +54,11 @@ def rename(names: Sequence[str]) -> dict[str, str]:
 def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Module]] | None:
     """Name and builder of the network with tensors of these names and shapes; None where it is none of these.
 
-    Layer scales, register tokens and windows make another network, as does a position for no class token.
+    Layer scales, register tokens and a norm before the blocks make another network (DINOv2, CLIP).
     """
     first = "encoder.layers.encoder_layer_0"
     needed = ("conv_proj.weight", "class_token", "encoder.pos_embedding", f"{first}.mlp.0.weight", "encoder.ln.weight")
-    if not all(name in shapes for name in needed) or any(".ls1." in name or "reg_token" in name for name in shapes):
+    if not all(name in shapes for name in needed) or any(re.search(r"\.ls1\.|reg_token|norm_pre", n) for n in shapes):
         return None
     projection, _, position, mlp, _ = (shapes[name] for name in needed)
     width, patch, side = projection[0], projection[-1], round((position[1] - 1) ** 0.5)

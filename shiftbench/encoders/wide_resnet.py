@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
-NAME = "WideResNet-d-k of CIFAR"
+NAME = "WideResNet"
 ANCHOR = r"block1\.layer\.0\.conv1\.weight"
 
 

@@ -1,1 +1,1 @@
-"""Scores of partitions: with labels (external), among themselves (agreement), across shifts (robustness)."""
+"""Scores of partitions: with labels, without, among themselves, across shifts, and under other images."""

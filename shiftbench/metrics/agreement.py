@@ -70,8 +70,9 @@ class Labelings:
         clusters = max(0, *(int(array.max()) + 1 for array in arrays))
         if (clusters + 2) ** 2 > _MAX_CELLS:
             raise InputError(f"ids up to {clusters - 1} need too large a table: renumber them from 0.")
-        # From the end NOISE and MISSING count backwards, so that they become the two ids behind the clusters.
-        ids = np.concatenate([np.where(a < 0, clusters - 1 - a, a).astype(np.uint16) for a in arrays])
+        # NOISE and MISSING become the two ids behind the clusters.
+        rows = (row.astype(np.int64) for array in arrays for row in array)
+        ids = np.stack([np.where(row < 0, clusters - 1 - row, row).astype(np.uint16) for row in rows])
         first, samples = _distinct(np.ascontiguousarray(ids.T))
         return cls(np.ascontiguousarray(ids[:, first]), np.bincount(samples), samples, clusters)
 

@@ -70,13 +70,47 @@ def cluster_jaccard(reference: ArrayLike, partitions: ArrayLike) -> Values:
     """
     labelings = Labelings.of(np.asarray(reference)[None], partitions)
     others = np.arange(1, len(labelings.vectors))
-    best = np.empty((len(others), max(0, int(np.max(reference)) + 1)))
+    best = np.empty((len(others), labelings.clusters))
     for pairs, tables in labelings.tables(np.zeros_like(others), others):
-        sizes, found = tables.sum(axis=2), tables.sum(axis=1)
-        unions = sizes[:, :, None] + found[:, None, :] - tables
-        similarity = (tables / np.maximum(unions, 1))[:, :-1, :-1].max(axis=2, initial=0)
-        best[pairs] = np.where(sizes[:, :-1] > 0, similarity, np.nan)[:, : best.shape[1]]
-    return best
+        best[pairs] = _best_jaccard(tables)
+    return best[:, : max(0, int(np.max(reference)) + 1)]
+
+
+def pairwise_jaccard(partitions: ArrayLike) -> Values:
+    """:func:`cluster_jaccard` of every pair of partitions: mean over the clusters of either one, then of both.
+
+    Args:
+        partitions: integers ``(S, N)``: ids from 0, ``NOISE`` or ``MISSING``.
+
+    Returns:
+        float64 ``(S, S)``, symmetric with ones on the diagonal; NaN where one has no cluster.
+
+    Raises:
+        InputError: ids that ``Labelings.of`` refuses.
+    """
+    labelings = Labelings.of(partitions)
+    matrix = np.eye(len(labelings.vectors))
+    first, second = np.triu_indices(len(matrix), 1)
+    for pairs, tables in labelings.tables(first, second):
+        i, j = first[pairs], second[pairs]
+        both = _best_jaccard(tables), _best_jaccard(tables.transpose(0, 2, 1))
+        matrix[i, j] = matrix[j, i] = np.mean([mean_over_clusters(best) for best in both], axis=0)
+    return matrix
+
+
+def mean_over_clusters(best: Values) -> Values:
+    """Mean of each row of :func:`cluster_jaccard`, without NaN: float64 ``(S,)``, NaN for a row without clusters."""
+    known = ~np.isnan(best)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, best, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
+
+
+def _best_jaccard(tables: Ids) -> Values:
+    """For tables (P, K + 1, K + 1) with noise last: each row's highest similarity to a column, float64 (P, K)."""
+    sizes, found = tables.sum(axis=2), tables.sum(axis=1)
+    unions = sizes[:, :, None] + found[:, None, :] - tables
+    similarity = (tables / np.maximum(unions, 1))[:, :-1, :-1].max(axis=2, initial=0)
+    return np.where(sizes[:, :-1] > 0, similarity, np.nan)
 
 
 def pac(partitions: ArrayLike, low: float = 0.1, high: float = 0.9, *, limit: int = 10_000, seed: int = 0) -> float:

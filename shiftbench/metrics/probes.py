@@ -93,7 +93,7 @@ class LinearProbe:
             inputs = inputs @ turn
         ridge = RidgeClassifier(self.penalty).fit(inputs.astype(np.float64), classes)
         # One matrix from raw features to decisions.
-        self._weights = (turn @ ridge.coef_.T) / scale[:, None]
+        self._weights = (turn @ np.atleast_2d(ridge.coef_).T) / scale[:, None]
         self._offset = ridge.intercept_ - mean @ self._weights
         self._classes = ridge.classes_
         return self

@@ -7,7 +7,7 @@ and processes are resampled together, and their differences stay paired.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -26,6 +26,7 @@ from shiftbench.metrics.external import (
     match,
     scores,
 )
+from shiftbench.registry import METRICS
 
 RESAMPLES = 400
 IMAGES, SEEDS, TRAININGS, CONDITIONS = range(4)  # streams of randomness that have nothing to do with each other
@@ -84,7 +85,8 @@ def image_draws(
         population: how many images that is; needed with ``rows``.
 
     Returns:
-        For each metric of the group "labels" that is defined here, float32 ``(S, B)``.
+        For each registered metric of the group "labels", float32 ``(S, B)``. Those that are not defined in
+        :mod:`~shiftbench.metrics.external` are computed table by table, which takes longer.
 
     Raises:
         InputError, InputTypeError: ids or mappings that :mod:`~shiftbench.metrics.external` refuses, a mapping too
@@ -164,7 +166,25 @@ def _draws_of(
             powers,
         )
     observed = scores(table, classes)
-    return {name: _centred(value, observed[name], name) for name, value in values.items() if name in observed}
+    draws = {}
+    for name, score in observed.items():
+        if name in values:
+            draws[name] = np.clip(_centred(values[name], score), -1 if name in _SIGNED else 0, 1)
+        else:
+            draws[name] = _centred(_each(METRICS.load(name), truth, partition, weights, table.counts.shape), score)
+    return draws
+
+
+def _each(
+    score: Callable[[Table], float], truth: Ids, partition: Ids, weights: Weights, shape: tuple[int, ...]
+) -> Values:
+    """float64 (B,): any score, of each resample's own table."""
+    cells, size = truth * (shape[1] + 1) + partition + 1, shape[0] * (shape[1] + 1)
+    found = np.empty(weights.shape[1])
+    for b in range(len(found)):
+        counts = np.bincount(cells, weights[:, b], size).astype(np.int64).reshape(shape[0], -1)
+        found[b] = score(Table(np.ascontiguousarray(counts[:, 1:]), counts[:, 0]))
+    return found
 
 
 def _counted(found: Ids, pure: Ids, of_classes: Ids, shares: Values) -> dict[str, Values]:
@@ -208,9 +228,10 @@ def _compared(
     }
 
 
-def _centred(values: Values, observed: float, name: str) -> Values:
+def _centred(values: Values, observed: float) -> Values:
+    """Moved to have the observed score as their mean, which also stands where a resample has none."""
     values = np.where(np.isfinite(values), values, observed)
-    return np.clip(values - values.mean() + observed, -1 if name in _SIGNED else 0, 1)
+    return values - values.mean() + observed
 
 
 @njit(nogil=True, cache=True)

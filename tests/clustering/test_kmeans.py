@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans as Reference
 from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics import adjusted_rand_score
 
+from shiftbench.clustering import lloyd as lloyd_module
 from shiftbench.clustering.kmeans import KMeans
 from shiftbench.clustering.lloyd import lloyd, plus_plus
 from shiftbench.errors import InputError, InputTypeError
@@ -62,6 +63,17 @@ def test_scikit_learn_agrees_from_the_same_centers():
         fitted = KMeans().fit(features, 12, seed)
         assert (fitted.labels == reference.labels_).mean() >= 0.999
         assert fitted.inertia == pytest.approx(reference.inertia_, rel=1e-5)
+
+
+def test_groups_of_centers_share_a_bound():
+    # More than 32 clusters: the bounds of single centers give way to those of groups.
+    features = blobs(4000, 8, 150, 0.5)
+    start = features[plus_plus(features, 150, [0])]
+    (centers,), (labels,), (n_iter,) = lloyd(features, start, 300, 0.0)
+    reference = Reference(150, init=start[0], n_init=1, algorithm="lloyd", tol=0).fit(features.astype(np.float64))
+    assert (labels == reference.labels_).mean() >= 0.999
+    assert n_iter == reference.n_iter_
+    np.testing.assert_allclose(centers, reference.cluster_centers_, atol=1e-3)
 
 
 def test_start_is_that_of_scikit_learn():
@@ -129,6 +141,31 @@ def test_same_partition_on_any_number_of_threads():
     for a, b in zip(chain(*one), chain(*four), strict=True):
         np.testing.assert_array_equal(a.labels, b.labels)
         np.testing.assert_array_equal(a.centers, b.centers)
+
+
+def test_same_partitions_for_any_workers_and_memory(monkeypatch):
+    features = blobs(700, spread=2)
+    expected = KMeans().fit_seeds(features, 10, range(7))
+    spread_out = KMeans(workers=3).fit_seeds(features, 10, range(7))
+    monkeypatch.setattr(lloyd_module, "_NUMBERS", 2 * 700 * 18)
+    monkeypatch.setattr(lloyd_module, "_GROUPS", 3)
+    assert lloyd_module.seeds_at_once(700, 10) < 7
+    small = KMeans().fit_seeds(features, 10, range(7))
+    for one, two, three in zip(expected, spread_out, small, strict=True):
+        np.testing.assert_array_equal(one.labels, two.labels)
+        np.testing.assert_array_equal(one.centers, two.centers)
+        np.testing.assert_array_equal(one.labels, three.labels)
+        assert one.inertia == two.inertia == three.inertia
+        assert one.n_iter == three.n_iter
+
+
+def test_a_million_images_are_summed_without_loss():
+    # Two sites, 1,000,000 float32 images: a float32 running sum would be off in the third digit.
+    features = np.repeat(np.float32([[0.1], [7.3]]), [400_000, 600_000], axis=0)
+    fitted = KMeans().fit(features, 1, 0)
+    assert fitted.centers[0, 0] == np.float32(4.42)
+    assert fitted.inertia == pytest.approx(12_441_600, rel=1e-6)
+    assert sorted(KMeans().fit(features, 2, 0).centers[:, 0]) == [np.float32(0.1), np.float32(7.3)]
 
 
 def test_far_from_the_origin_as_near():
@@ -267,6 +304,11 @@ def test_predict_refuses_other_features():
 def test_features_that_are_no_numbers(features):
     with pytest.raises(InputTypeError, match="features must be real numbers"):
         KMeans().fit(features, 1, 0)
+
+
+def test_other_devices():
+    with pytest.raises(InputError, match="runs on the devices cpu and cuda, not 'tpu'"):
+        KMeans(device="tpu")
 
 
 @pytest.mark.parametrize("options", [{"max_iter": 0}, {"tol": -1.0}, {"tol": float("nan")}])

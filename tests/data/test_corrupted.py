@@ -188,7 +188,9 @@ def test_official_folders_of_a_part_of_the_images_are_compared_with_that_part(tm
     assert [one.label for one in found] == ["clean", "clean[imagenet_c]", "imagenet_c-fog-1"]
     _, clean, fog = found.values()
     assert clean.rows.tolist() == fog.rows.tolist() == [0, 3, 4, 5]
-    assert "has 4 of the 6 test images" in " ".join(capsys.readouterr().err.split())
+    assert "imagenet_c has 4 images of 3 classes and is compared on them alone" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert len(fog.images.take(np.array([0, 2]))) == 2
 
 
@@ -203,6 +205,13 @@ def test_other_file_names_are_not_paired(tmp_path, capsys):
     assert fog.rows is None
     assert fog.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert "is not paired" in " ".join(capsys.readouterr().err.split())
+
+
+def test_images_of_two_classes_are_too_few(tmp_path):
+    data = imagenet(tmp_path)
+    imagenet_c(tmp_path, data, ["fog"], drop=[(1, 0), (1, 1)])
+    found = resolve(["imagenet_c"], data, table="imagenet", seed=0)
+    assert found[Condition("imagenet_c")].reason == "imagenet_c has 2 of the 3 classes of imagenet10; 3 are needed"
 
 
 def test_a_severity_that_lacks_a_class(tmp_path):

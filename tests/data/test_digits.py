@@ -56,12 +56,19 @@ def test_bytes_never_change(digits):
 
 
 LABELS = "723b354289d5bac3"
-FINGERPRINT = "e83e54695394f986"
+FINGERPRINT = "b0af80c7aa58ef90"
 
 
-def test_a_path_is_refused():
-    with pytest.raises(InputError, match=r"data\.path"):
-        load_dataset("digits", path="somewhere")
+def test_size(digits):
+    small = load_dataset("digits", size=16).test
+    assert small.images.shape == (360, 3, 16, 16)
+    np.testing.assert_array_equal(small.labels, digits.test.labels)
+
+
+def test_where_its_shifts_are_looked_for(digits, tmp_path):
+    moved = load_dataset("digits", root=str(tmp_path))
+    assert moved.root == str(tmp_path)
+    assert moved.fingerprint == digits.fingerprint
 
 
 def test_unknown_data_set_names_the_nearest():

@@ -1,4 +1,4 @@
-"""The user's own images: folders and npz archives, whole, split, unlabelled and broken."""
+"""The user's own images in folders: split, whole, unlabelled, large and broken."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from PIL import Image
 
 from shiftbench.data import load_dataset
 from shiftbench.errors import InputError
+from shiftbench.images import ImageFiles
 
 
 def draw(folder, name="a.png", value=100, size=(40, 32), mode="RGB"):
@@ -50,12 +51,6 @@ def test_flat_folder_has_no_labels(tmp_path):
     assert data.classes == ()
 
 
-def test_grey_palette_and_cmyk_images_become_rgb(tmp_path):
-    for i, (mode, suffix) in enumerate([("L", "png"), ("P", "png"), ("CMYK", "jpg"), ("1", "png"), ("RGBA", "png")]):
-        draw(tmp_path / "c", f"{i}.{suffix}", mode=mode, value=255)
-    assert load_dataset("folder", path=str(tmp_path)).train.images.shape == (4, 3, 32, 32)
-
-
 def test_centre_square_of_the_resized_image(tmp_path):
     wide = np.zeros((32, 96, 3), np.uint8)
     wide[:, 32:64] = 255  # only the middle third is white
@@ -70,8 +65,14 @@ def test_centre_square_of_the_resized_image(tmp_path):
     [
         (lambda p: None, "No images in"),
         (lambda p: draw(p / "c"), "1 images are too few"),
-        (lambda p: (draw(p / "train" / "a"), draw(p / "test" / "b")), "different classes"),
-        (lambda p: (draw(p), draw(p / "c")), "both beside and inside"),
+        (
+            lambda p: [draw(p / part) for part in ("train/a", "train/c", "test/c", "test/b")],
+            "different classes \\('a' only in train; 'b' only in test\\)",
+        ),
+        (lambda p: (draw(p), draw(p / "c")), "images beside folders \\('c'\\)"),
+        (lambda p: draw(p / "train" / "c"), "holds train, but neither test nor val"),
+        (lambda p: (draw(p / "c"), (p / "d").mkdir()), r"The class folder '.*/d' holds no images"),
+        (lambda p: (draw(p / "c"), draw(p / "d" / "e", ".hidden.png")), r"The class folder '.*/d' holds no images"),
     ],
 )
 def test_unusable_folders(tmp_path, prepare, message):
@@ -87,70 +88,47 @@ def test_truncated_image_is_named(folder):
         load_dataset("folder", path=str(folder))
 
 
+def test_val_is_the_test_split_where_there_is_no_other(folder):
+    (folder / "test").rename(folder / "val")
+    assert len(load_dataset("folder", path=str(folder)).test) == 4
+    draw(folder / "test" / "cat")
+    draw(folder / "test" / "dog")
+    assert len(load_dataset("folder", path=str(folder)).test) == 2
+
+
+def test_folders_inside_class_folders_belong_to_the_class(folder):
+    draw(folder / "train" / "dog" / "puppies" / "small", "a.png", value=7)
+    train = load_dataset("folder", path=str(folder)).train
+    assert train.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert 7 in train.images[3:, 0, 0, 0]
+
+
+def test_hidden_files_are_passed_over(folder):
+    draw(folder / "train" / ".thumbnails", "a.png")
+    draw(folder / "train" / "cat", "._0.png")
+    assert len(load_dataset("folder", path=str(folder)).train) == 6
+
+
+def test_a_large_folder_is_decoded_while_it_is_used(folder, monkeypatch):
+    whole = load_dataset("folder", path=str(folder), size=16)
+    monkeypatch.setattr("shiftbench.images.IN_MEMORY", 10 * 3 * 16 * 16 - 1)
+    streamed = load_dataset("folder", path=str(folder), size=16)
+    for one, other in ((whole.train, streamed.train), (whole.test, streamed.test)):
+        assert isinstance(other.images, ImageFiles)
+        assert torch.equal(one.images, other.images[:])
+        np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_duplicates_are_said_and_kept(folder, capsys):
+    draw(folder / "train" / "dog", "copy.png", value=50)  # the first cat
+    draw(folder / "test" / "dog", "copy.png", value=51)  # a cat of train and of test
+    data = load_dataset("folder", path=str(folder))
+    said = capsys.readouterr().err
+    assert (len(data.train), len(data.test)) == (7, 5)
+    assert "2 of 12 images are copies of others" in said
+    assert "5 of 5 test images are also in train" in said
+
+
 def test_missing_folder():
     with pytest.raises(InputError, match="No folder 'nowhere'"):
         load_dataset("folder", path="nowhere")
-
-
-@pytest.fixture
-def arrays():
-    rng = np.random.default_rng(0)
-    return {"images": rng.integers(0, 256, (20, 16, 16, 3), dtype=np.uint8), "labels": np.arange(20) % 4 + 7}
-
-
-def save(path, **arrays):
-    np.savez(path, **arrays)
-    return str(path)
-
-
-def test_npz_is_divided_and_labels_are_ranked(tmp_path, arrays):
-    data = load_dataset("npz", path=save(tmp_path / "mine.npz", **arrays))
-    assert data.name == "mine"
-    assert (len(data.train), len(data.test)) == (16, 4)
-    assert data.classes == ("7", "8", "9", "10")
-    both = np.concatenate([data.train.labels, data.test.labels])
-    np.testing.assert_array_equal(np.bincount(both), [5, 5, 5, 5])
-
-
-def test_npz_with_named_splits_keeps_them(tmp_path, arrays):
-    parts = {f"train_{k}": v[:15] for k, v in arrays.items()} | {f"test_{k}": v[15:] for k, v in arrays.items()}
-    data = load_dataset("npz", path=save(tmp_path / "x.npz", **parts))
-    np.testing.assert_array_equal(data.test.images.permute(0, 2, 3, 1), arrays["images"][15:])
-    np.testing.assert_array_equal(data.test.labels, arrays["labels"][15:] - 7)
-
-
-def test_grey_npz_without_labels(tmp_path, arrays):
-    data = load_dataset("npz", path=save(tmp_path / "x.npz", images=arrays["images"][..., 0]))
-    assert data.train.images.shape == (16, 3, 16, 16)
-    assert data.test.labels is None
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"images": np.zeros((20, 16, 16, 3), np.float32)}, "must be uint8"),
-        ({"images": np.zeros((20, 16, 16, 4), np.uint8)}, "must be uint8"),
-        ({"images": np.zeros((1, 16, 16, 3), np.uint8), "labels": np.zeros(1, int)}, "at least 2"),
-        ({"labels": np.arange(19)}, "labels must be integers"),
-        ({"labels": np.linspace(0, 1, 20)}, "labels must be integers"),
-    ],
-)
-def test_unusable_arrays(tmp_path, arrays, change, message):
-    with pytest.raises(InputError, match=message):
-        load_dataset("npz", path=save(tmp_path / "x.npz", **arrays | change))
-
-
-def test_other_content(tmp_path):
-    with pytest.raises(InputError, match="holds pixels"):
-        load_dataset("npz", path=save(tmp_path / "x.npz", pixels=np.zeros(3)))
-    for content in ("", "hello"):
-        (tmp_path / "text.npz").write_text(content)
-        with pytest.raises(InputError, match="not an"):
-            load_dataset("npz", path=str(tmp_path / "text.npz"))
-    (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(InputError, match="not an"):
-        load_dataset("npz", path=str(tmp_path / "text.npz"))
-    with pytest.raises(InputError, match="not an"):
-        load_dataset("npz", path=save(tmp_path / "p.npz", images=np.array([{"a": 1}], dtype=object)))
-    with pytest.raises(InputError, match="No file"):
-        load_dataset("npz", path=str(tmp_path / "none.npz"))

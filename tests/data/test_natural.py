@@ -130,8 +130,9 @@ def test_cifar102(tmp_path):
 # Class folders
 
 
-def test_cinic10_is_its_imagenet_part(tmp_path):
-    folder = tmp_path / "CINIC-10" / "test"
+@pytest.mark.parametrize("folder", ["CINIC-10", "cinic10", "cinic-10-imagenet"])
+def test_cinic10_is_its_imagenet_part(tmp_path, folder):
+    folder = tmp_path / folder / "test"
     for c, name in enumerate(CIFAR10):
         draw(folder / name / f"n0{c}_12.png", 10 * c, (32, 32))
         draw(folder / name / f"cifar10-test-{c}.png", 255, (32, 32))

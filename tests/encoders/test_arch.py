@@ -73,7 +73,9 @@ class Dense(nn.Module):
                 }  # fmt: skip
                 layers.append(nn.ModuleDict(parts))
                 width += 4
-            self.add_module(f"{block}{number}", nn.ModuleDict({"layer": nn.ModuleList(layers)}) if layer else nn.ModuleList(layers))
+            self.add_module(
+                f"{block}{number}", nn.ModuleDict({"layer": nn.ModuleList(layers)}) if layer else nn.ModuleList(layers)
+            )
             if number < 3:
                 parts = {"bn1": nn.BatchNorm2d(width), "conv1": nn.Conv2d(width, width // 2, 1, bias=False)}
                 self.add_module(f"trans{number}", nn.ModuleDict(parts))
@@ -145,7 +147,9 @@ def test_the_network_that_wrote_the_file_is_found_and_rebuilt(tmp_path, name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = shaken(NETWORKS[name]())
-    torch.save({"state_dict": {f"module.{key}": value for key, value in network.state_dict().items()}}, tmp_path / "w.pth")
+    torch.save(
+        {"state_dict": {f"module.{key}": value for key, value in network.state_dict().items()}}, tmp_path / "w.pth"
+    )
     encoder = load_encoder(f"{tmp_path / 'w.pth'}?norm=none", device="cpu")
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -178,12 +182,16 @@ def test_large_networks_have_all_tensors_of_the_published_ones(name):
         (found,) = candidates(state)
         rebuilt = found.build().state_dict()
     assert found.name == PUBLISHED[name]
-    left = {key: value.shape for key, value in state.items() if not (key in rebuilt and rebuilt[key].shape == value.shape)}
+    left = {
+        key: value.shape for key, value in state.items() if not (key in rebuilt and rebuilt[key].shape == value.shape)
+    }
     assert {key.rpartition(".")[0] for key in left} <= {"fc", "classifier", "classifier.6", "heads.head"}
     assert rebuilt.keys() <= state.keys()
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES.names() if name not in ("small_cnn", "uvadlc_autoencoder64")])
+@pytest.mark.parametrize(
+    "name", [name for name in BACKBONES.names() if name not in ("small_cnn", "uvadlc_autoencoder64")]
+)
 def test_every_registered_backbone_is_recognised_by_its_tensors(name):
     with torch.device("meta"):
         backbone = build_backbone(name)
@@ -208,6 +216,27 @@ def test_a_resnet_kept_as_a_list_of_its_parts(tmp_path, drop):
         wanted = network(images.float() / 255)  # its parts are the list's
     assert (encoder.origin["backbone"], encoder.origin["prefix"]) == ("resnet18_cifar", "state_dict.backbone.")
     torch.testing.assert_close(encoder(images), wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_a_masked_autoencoders_decoder_is_left_aside(tmp_path):
+    """MAE keeps a second transformer with the same names beside the encoder."""
+    network = shaken(timm_vit())
+    state = {key: value for key, value in network.state_dict().items() if not key.startswith("head.")}
+    rest = {"mask_token": torch.zeros(1, 1, 64), "decoder_pos_embed": torch.zeros(1, 17, 64)}
+    rest |= {"decoder_blocks.0.norm1.weight": torch.ones(64), "decoder_norm.weight": torch.ones(64)}
+    torch.save({"model": state | rest}, tmp_path / "mae.pth")
+    encoder = load_encoder(f"{tmp_path / 'mae.pth'}?norm=none", device="cpu")
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = network.forward_head(network.forward_features(images.float() / 255), pre_logits=True)
+    torch.testing.assert_close(encoder(images), wanted, rtol=1e-3, atol=1e-4)
+    assert encoder.origin["dropped"] == ["mask_token", "decoder_pos_embed", "decoder_blocks", "decoder_norm"]
+
+
+@pytest.mark.parametrize("extra", ["norm_pre.weight", "reg_token", "blocks.0.ls1.gamma"])
+def test_other_transformers_are_not_taken_for_a_plain_one(extra):
+    assert len(list(candidates(timm_vit().state_dict()))) == 1
+    assert list(candidates(timm_vit().state_dict() | {extra: torch.ones(128)})) == []
 
 
 def test_projection_shortcuts_are_torchvisions_blocks():
@@ -255,7 +284,9 @@ def test_networks_with_similar_names_are_not_taken_for_known_ones(module, name):
 
 def test_two_networks_of_equal_rank_are_named(tmp_path):
     state = CifarResNet([1, 1, 1]).state_dict()
-    torch.save({f"{part}.{key}": value for part in ("left", "right") for key, value in state.items()}, tmp_path / "w.pt")
+    torch.save(
+        {f"{part}.{key}": value for part in ("left", "right") for key, value in state.items()}, tmp_path / "w.pt"
+    )
     with pytest.raises(InputError, match=r"several networks, under 'left\.', 'right\.'.*prefix="):
         load_encoder(f"{tmp_path / 'w.pt'}?norm=none")
     assert load_encoder(f"{tmp_path / 'w.pt'}?norm=none&prefix=right").origin["prefix"] == "right."

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from shiftbench.compat import torchvision
-from shiftbench.encoders.backbones import Head, build_backbone, resnet18_cifar, small_cnn
+from shiftbench.encoders.backbones import Head, build_backbone, small_cnn
+from shiftbench.encoders.resnet import resnet18_cifar
 from shiftbench.errors import InputError
 from shiftbench.registry import BACKBONES
 
@@ -13,7 +14,7 @@ from shiftbench.registry import BACKBONES
 @pytest.mark.parametrize("name", BACKBONES.names())
 def test_every_registered_backbone_gives_one_vector_per_image(name, device):
     backbone = build_backbone(name).to(device).eval()
-    size = 2 * backbone.stride
+    size = getattr(backbone, "image_size", 2 * backbone.stride)
     with torch.inference_mode():
         features = backbone(torch.randn(2, 3, size, size, device=device))
     assert features.shape == (2, backbone.feature_dim)
@@ -24,16 +25,19 @@ def test_every_registered_backbone_gives_one_vector_per_image(name, device):
 def test_stride_is_the_distance_between_last_positions(name):
     """An image of 4 strides a side has 4x4 positions in the last map that a convolution makes."""
     backbone = build_backbone(name).eval()
+    size = getattr(backbone, "image_size", 4 * backbone.stride)
     maps = []
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(lambda module, inputs, output: maps.append(output.shape[-2:]))
     with torch.inference_mode():
-        backbone(torch.randn(1, 3, 4 * backbone.stride, 4 * backbone.stride))
-    assert tuple(maps[-1]) == (4, 4)
+        backbone(torch.randn(1, 3, size, size))
+    assert tuple(maps[-1]) == (size // backbone.stride,) * 2
 
 
-@pytest.mark.parametrize(("name", "size"), [("small_cnn", 32), ("resnet18_cifar", 32), ("resnet18", 64)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("small_cnn", 32), ("resnet18_cifar", 32), ("resnet18", 64), ("resnet20", 32), ("wrn40_2", 32)]
+)
 def test_every_parameter_learns(name, size):
     backbone = build_backbone(name)
     backbone(torch.randn(4, 3, size, size)).square().sum().backward()
@@ -54,7 +58,7 @@ def test_resnet18_cifar_starts_as_pytorch_starts_convolutions():
     assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.01)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
 def test_imagenet_resnets_are_torchvisions(name):
     theirs = torchvision().models.get_model(name, weights=None).eval()
     backbone = build_backbone(name).eval()

@@ -214,6 +214,14 @@ def test_the_content_counts_and_not_the_suffix(tmp_path):
     assert torch.equal(read_tensors(tmp_path / "w.safetensors")["w"], torch.arange(3.0))
 
 
+@pytest.mark.parametrize("length", [0x0280, 0x0480, 0x4B50])
+def test_lengths_that_look_like_other_formats(tmp_path, length):
+    """The first two bytes of these safetensors files are those of a pickle or of a zip archive."""
+    header = json.dumps({"w": SPEC}).encode().ljust(length)
+    (tmp_path / "w.safetensors").write_bytes(safetensors(header, b"\0" * 8))
+    assert torch.equal(read_tensors(tmp_path / "w.safetensors")["w"], torch.zeros(2))
+
+
 def test_flatten_leaves_the_optimiser_out():
     tensor = torch.zeros(1)
     content = {

@@ -1,5 +1,6 @@
 """State dicts as the world ships them: all of the backbone is loaded, or it is said which tensors are not."""
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -43,7 +44,15 @@ def same(encoder, module, images):
         return torch.allclose(encoder.features(images)["backbone"], module(images.float() / 255), rtol=1e-4, atol=1e-5)
 
 
-CONTAINERS = ["", "state_dict", "model_state_dict", "model", "net", "network", "classy_state_dict.base_model.model.trunk"]
+CONTAINERS = [
+    "",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "classy_state_dict.base_model.model.trunk",
+]
 PREFIXES = [
     "", "module.", "_orig_mod.", "model.", "backbone.", "encoder.", "encoder_q.", "net.", "online_encoder.", "f.",
     "online_encoder.net.", "module.encoder_q.", "module._orig_mod.encoder.", "model.backbone.", "_feature_blocks.",
@@ -51,8 +60,9 @@ PREFIXES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("container", CONTAINERS)
-@pytest.mark.parametrize("arch", [None, "given"])
+@pytest.mark.parametrize(
+    ("container", "arch"), [*((name, None) for name in CONTAINERS), ("", "given"), ("state_dict", "given")]
+)
 def test_every_container_and_prefix(save, images, container, arch):
     module = network()
     for prefix in PREFIXES:
@@ -75,7 +85,11 @@ def _own_architecture(tmp_path, monkeypatch):
 
 def moco(query, key):
     rest = {"module.queue": torch.randn(128, 64), "module.queue_ptr": torch.zeros(1, dtype=torch.long)}
-    return {"epoch": 200, "arch": "resnet50", "state_dict": under("module.encoder_q.", query) | under("module.encoder_k.", key) | rest}
+    return {
+        "epoch": 200,
+        "arch": "resnet50",
+        "state_dict": under("module.encoder_q.", query) | under("module.encoder_k.", key) | rest,
+    }
 
 
 def dino(teacher, student):
@@ -92,7 +106,11 @@ def byol(online, target):
 
 
 def solo(online, momentum):
-    rest = {"classifier.weight": torch.randn(10, 64), "classifier.bias": torch.randn(10), "projector.0.weight": torch.randn(8, 64)}
+    rest = {
+        "classifier.weight": torch.randn(10, 64),
+        "classifier.bias": torch.randn(10),
+        "projector.0.weight": torch.randn(8, 64),
+    }
     return {"state_dict": under("momentum_backbone.", momentum) | under("backbone.", online) | rest}
 
 
@@ -120,7 +138,9 @@ def test_the_network_that_its_method_evaluates_is_chosen(save, images, maker, co
     chosen, other = network(1), network(2)
     content = maker(chosen, other)
     if copy_first:
-        content = {key: dict(reversed(value.items())) if isinstance(value, dict) else value for key, value in content.items()}
+        content = {
+            key: dict(reversed(value.items())) if isinstance(value, dict) else value for key, value in content.items()
+        }
     assert same(load_encoder(save(content)), chosen, images)
 
 
@@ -137,16 +157,20 @@ def test_a_momentum_copy_is_there_for_who_asks(save, images):
 
 def test_averaged_weights_without_statistics_are_not_mixed_with_others(save):
     """Shadow copies of parameters alone lack BatchNorm's means: the user decides, nobody else."""
-    shadow = {key: value for key, value in network(1).named_parameters()}
-    uri = save({"model": network(2).state_dict(), "ema": dict(shadow)})
-    with pytest.raises(InputError, match="missing bn1.running_mean"):
+    shadow = dict(network(1).named_parameters())
+    uri = save({"model": network(2).state_dict(), "ema": shadow})
+    with pytest.raises(InputError, match=r"missing bn1\.running_mean"):
         load_encoder(uri)
     assert load_encoder(f"{uri}&ema=false").origin["prefix"] == "model."
 
 
 def test_parts_beside_the_backbone_are_named(save):
     encoder = load_encoder(save(moco(network(1), network(2))))
-    assert encoder.origin["dropped"] == ["state_dict.module.encoder_k", "state_dict.module.queue", "state_dict.module.queue_ptr"]
+    assert encoder.origin["dropped"] == [
+        "state_dict.module.encoder_k",
+        "state_dict.module.queue",
+        "state_dict.module.queue_ptr",
+    ]
     assert load_encoder(save(swav(network(), None))).origin["dropped"] == ["projection_head", "prototypes"]
     assert "dropped projection_head" in load_encoder(save(swav(network(), None))).origin["coverage"]
 
@@ -182,7 +206,7 @@ def test_a_missing_tensor_is_an_error_unless_allowed(save, images):
 
 def test_a_tensor_of_another_shape_is_an_error(save):
     state = network().state_dict() | {"layer3.0.bn2.weight": torch.ones(32)}
-    with pytest.raises(InputError, match=r"another shape for layer3\.0\.bn2\.weight"):
+    with pytest.raises(InputError, match=r"of another shape layer3\.0\.bn2\.weight \(32,\) for \(64,\)"):
         load_encoder(save(state))
 
 
@@ -208,6 +232,27 @@ def test_weights_that_change_nothing_are_an_error(save, tmp_path):
     )
     with pytest.raises(InputError, match="changes nothing in tests_deaf:Deaf"):
         load_encoder(save({"weight": torch.eye(2), "bias": torch.ones(2)}, "norm=none&arch=tests_deaf:Deaf"))
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        ("return x", r"gives \(2, 3, 32, 32\) for 2 images, not \(2, feature_dim=3\)"),
+        ("return [x]", "gives list for 2 images"),
+        (
+            "raise RuntimeError('too small,\\n at least 64')",
+            r"fails on images of 32 pixels .*too small, at least 64.*\?size=",
+        ),
+    ],
+)
+def test_an_architecture_of_the_users_that_does_not_work(save, tmp_path, forward, message):
+    code = "import torch\nclass Odd(torch.nn.Linear):\n    feature_dim = 3\n    def __init__(self):\n"
+    code += f"        super().__init__(2, 2)\n    def forward(self, x):\n        {forward}\n"
+    name = f"tests_odd{len(forward)}"
+    (tmp_path / f"{name}.py").write_text(code)
+    with pytest.raises(InputError, match=message) as refused:
+        load_encoder(save({"weight": torch.eye(2), "bias": torch.ones(2)}, f"norm=none&arch={name}:Odd"))
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -255,6 +300,41 @@ def test_loading_leaves_the_global_generator_alone(save):
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_concurls_official_files(save, images):
+    """Their writer: BatchNorm'd shortcuts under another name, numpy scores, lists of tensors, an optimiser."""
+    torch.manual_seed(1)
+    module, instance = build_backbone("resnet18_cifar").eval(), nn.Linear(512, 128)
+    state = {f"backbone.{key}".replace("downsample", "shortcut"): value for key, value in module.state_dict().items()}
+    state |= under("backbone.linear.", instance) | {
+        "projection_head.0.weight": torch.randn(8, 512),
+        "prototypes.weight": torch.randn(10, 8),
+    }
+    scores = {"nce_embeddings": {"list": [np.float64(0.8)], "mean": np.float64(0.8), "std": np.float64(0)}}
+    content = {
+        "epoch": 3, "state_dict": state, "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(3)}}},
+        "rand_transforms": [torch.randn(4, 8), torch.randn(4, 8)], "clust_acc": scores, "cum_itr": 9,
+    }  # fmt: skip
+    encoder = load_encoder(save(content, name="best_nce_embeddings.pth.tar") + "&feature=backbone,logits")
+    assert same(encoder, module, images)
+    assert encoder.origin["dropped"] == ["state_dict.projection_head", "state_dict.prototypes"]
+    assert encoder.features(images)["logits"].shape == (4, 128)  # the instance head that their scores are of
+
+
+def test_idfds_network_is_torchvisions_with_another_stem(save, images):
+    torch.manual_seed(1)
+    module = build_backbone("resnet18_cifar").eval()
+    encoder = load_encoder(save(under("module.", module) | under("module.fc.", nn.Linear(512, 128))))
+    assert same(encoder, module, images)
+    assert (encoder.origin["backbone"], encoder.origin["classifier"]) == ("resnet18_cifar", "fc")
+
+
+def test_networks_for_other_channels_are_refused_with_both_shapes(save):
+    """ConCURL's Sobel filters make five channels of three."""
+    state = network().state_dict() | {"conv1.weight": torch.randn(16, 5, 3, 3)}
+    with pytest.raises(InputError, match=r"conv1\.weight \(16, 5, 3, 3\) for \(16, 3, 3, 3\)"):
+        load_encoder(save(state, "norm=none&arch=tests_resnet8:build"))
+
+
 def test_the_report_is_one_line(save, capsys):
     load_encoder(save({"state_dict": under("module.", network()) | under("module.fc.", nn.Linear(64, 10))}))
     said = capsys.readouterr().err.splitlines()
@@ -269,13 +349,18 @@ def test_a_wrong_flag(save):
 
 def test_fill_reports_what_it_did():
     module = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    state = {"0.weight": torch.zeros(3, 2), "0.bias": torch.zeros(4), "0.extra": torch.zeros(1), "head.weight": torch.zeros(1)}
+    state = {
+        "0.weight": torch.zeros(3, 2),
+        "0.bias": torch.zeros(4),
+        "0.extra": torch.zeros(1),
+        "head.weight": torch.zeros(1),
+    }
     with pytest.raises(InputError, match=r"^file matches 1 of 6 tensors"):
         fill(module, state, "file")
     found = fill(module, state, "file", allow_missing=True)
     assert found.matched == ("0.weight",)
     assert found.missing == ("1.weight", "1.bias", "1.running_mean", "1.running_var")
-    assert (found.mismatched, found.unexpected, found.dropped) == (("0.bias",), ("0.extra",), ("head",))
+    assert (found.mismatched, found.unexpected, found.dropped) == (("0.bias (4,) for (3,)",), ("0.extra",), ("head",))
     assert not module[0].weight.any()
 
 

@@ -58,8 +58,9 @@ def test_two_processes_share_a_folder(tmp_path, environment):
     running = [subprocess.Popen(command(tmp_path / "both", *words, "workers=1"), env=environment) for _ in range(2)]
     assert [process.wait() for process in running] == [0, 0]
     seen = collections.Counter((tmp_path / "count").read_text().split())
-    # 360 test images in two chunks under ten conditions: each chunk was encoded by one of the two only.
-    assert sum(times == 1 for times in seen.values()) >= 2 * 10
+    # 360 test images in two chunks under ten conditions, each encoded by one of the two only; the pictures of the
+    # report need the condition that moves most once more.
+    assert sum(times == 1 for times in seen.values()) >= 2 * 9
     subprocess.run(command(tmp_path / "one", *words), env=environment, check=True)
     assert bytes_of(tmp_path / "both") == bytes_of(tmp_path / "one")
 

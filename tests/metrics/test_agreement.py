@@ -178,6 +178,12 @@ def test_any_integer_type(dtype):
         np.testing.assert_array_equal(matrix, pairwise(partitions)[name])
 
 
+def test_small_integers_do_not_overflow():
+    partitions = np.array([[127, 0, 0, -1, -2], [127, 0, 0, -1, 1]])
+    for name, matrix in pairwise(partitions.astype(np.int8)).items():
+        np.testing.assert_array_equal(matrix, pairwise(partitions)[name])
+
+
 def test_what_cannot_be_compared():
     with pytest.raises(InputError, match="2 dimensions"):
         pairwise([0, 1, 2])

@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 from shiftbench.errors import InputError
 from shiftbench.metrics import consensus
 from shiftbench.metrics.agreement import MISSING, NOISE, Labelings, pairwise
-from shiftbench.metrics.consensus import cluster_jaccard, consensus_partition, pac, sample_consensus
+from shiftbench.metrics.consensus import cluster_jaccard, consensus_partition, pac, pairwise_jaccard, sample_consensus
 
 
 def similar(seeds, n, k, noise, seed=0):
@@ -109,6 +109,19 @@ def test_cluster_jaccard_of_sets(partitions):
             rest = [{i for i in there if other[i] == d} for d in range(4)]
             expected = max(len(own & one) / len(own | one) for one in rest) if own else np.nan
             np.testing.assert_allclose(found[s, c], expected)
+
+
+def test_pairwise_jaccard_is_the_mean_of_both_directions():
+    partitions = with_missing(similar(5, 90, 4, 0.4) - 1)
+    partitions[4] = np.minimum(partitions[4], 0)  # fewer clusters
+    found = pairwise_jaccard(partitions)
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_array_equal(np.diag(found), 1)
+    for i, j in combinations(range(5), 2):
+        there = np.nanmean(cluster_jaccard(partitions[i], partitions[[j]]))
+        back = np.nanmean(cluster_jaccard(partitions[j], partitions[[i]]))
+        assert found[i, j] == pytest.approx((there + back) / 2)
+    assert np.isnan(pairwise_jaccard([[NOISE, NOISE], [0, 1]])[0, 1])
 
 
 # --- over pairs of samples

@@ -15,17 +15,13 @@ from shiftbench.metrics.external import (
     accuracy,
     ami,
     ari,
-    completeness,
     contingency,
     expected_mutual_information,
-    homogeneity,
     match,
     mean_recall,
-    nmi,
     purity,
     recalls,
     scores,
-    v_measure,
     worst_class,
 )
 from shiftbench.registry import METRICS

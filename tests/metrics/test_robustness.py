@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -5,20 +6,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.integrate import trapezoid
 from sklearn.linear_model import LinearRegression
 
 from shiftbench.errors import InputError
-from shiftbench.metrics.external import accuracy, contingency
+from shiftbench.metrics.external import MAPPED, accuracy, contingency
 from shiftbench.metrics.robustness import (
     bootstrap_agreement,
     bootstrap_mean,
     calibrated_drop,
     chance_level,
     effective_robustness,
+    holm,
     mce,
+    paired_tests,
     relative_mce,
+    severity_area,
 )
 from shiftbench.registry import METRICS
+
+LABELS = METRICS.names("labels")
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.normal(0.7, 0.1, size=20)
@@ -115,6 +122,9 @@ def test_equal_agreement_has_no_spread():
         (lambda: mce({"fog": [0.1]}, {"snow": [0.1]}), "same corruptions"),
         (lambda: mce({"fog": [0.1, 0.2]}, {"fog": [0.1]}), "fog: .* differ in severities"),
         (lambda: effective_robustness([0.5] * 5, [0.5] * 4), "one score per encoder"),
+        (lambda: severity_area(0.9, [0.5, 0.4], [2, 1]), "severities must ascend from above 0, not"),
+        (lambda: severity_area(0.9, [0.5, 0.4], [0, 1]), "severities must ascend"),
+        (lambda: severity_area(0.9, [0.5, 0.4], [1]), "does not have 1 severities"),
     ],
 )
 def test_clear_refusals(call, message):
@@ -129,7 +139,7 @@ def test_calibrated_drop():
     assert calibrated_drop(np.full((2, 1), 0.9), np.full(3, 0.5), 0.1).shape == (2, 3)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", LABELS)
 def test_chance_level_is_that_of_permuted_labels(metric):
     rng = np.random.default_rng(0)
     labels, partition = rng.integers(5, size=120), rng.choice(4, size=120, p=[0.1, 0.2, 0.3, 0.4])
@@ -139,16 +149,38 @@ def test_chance_level_is_that_of_permuted_labels(metric):
     assert found == pytest.approx(np.mean(permuted), abs=5 * standard_error)
 
 
+@pytest.mark.parametrize("metric", LABELS)
+def test_chance_level_with_noise_and_a_mapping(metric):
+    rng = np.random.default_rng(1)
+    labels, partition = rng.integers(5, size=90), rng.integers(-1, 4, size=90)
+    mapping = np.array([2, -1, 0, 0, 1])
+    arguments = (mapping,) if metric in MAPPED else ()
+    score = METRICS.load(metric)
+    permuted = [score(contingency(rng.permutation(labels), partition), *arguments) for _ in range(800)]
+    found = chance_level(labels, partition, mapping, metric, permutations=800)
+    assert found == pytest.approx(np.mean(permuted), abs=5 * np.std(permuted) / math.sqrt(800))
+
+
+@pytest.mark.parametrize("metric", ["nmi", "v_measure", "homogeneity", "completeness", "ari", "ami"])
+def test_chance_level_is_exact_over_every_order_of_the_labels(metric):
+    labels, partition = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, -1])
+    orders = set(itertools.permutations(labels.tolist()))
+    every = [METRICS.load(metric)(contingency(np.array(order), partition)) for order in orders]
+    assert chance_level(labels, partition, metric=metric) == pytest.approx(np.mean(every), abs=1e-12)
+
+
 def test_chance_level_of_a_frozen_mapping():
     rng = np.random.default_rng(0)
     labels, partition = rng.integers(4, size=200), rng.integers(3, size=200)
     mapping = np.array([2, -1, 0])
     shares, classes = np.bincount(partition) / 200, np.bincount(labels) / 200
     exact = shares[0] * classes[2] + shares[2] * classes[0]
-    assert chance_level(labels, partition, mapping, permutations=2000) == pytest.approx(exact, abs=0.004)
+    assert chance_level(labels, partition, mapping) == pytest.approx(exact, abs=1e-12)
+    recall = np.array([shares[2], 0, shares[0], 0])
+    assert chance_level(labels, partition, mapping, "mean_recall") == pytest.approx(recall.mean(), abs=1e-12)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", LABELS)
 def test_chance_level_of_a_single_cluster_or_class_is_its_score(metric):
     """Whatever the order of the labels, the table is the same."""
     labels, one = np.arange(30) % 3, np.zeros(30, int)
@@ -217,3 +249,99 @@ def test_effective_robustness_needs_five_encoders():
     np.testing.assert_array_equal(residual[:6], effective_robustness(clean, shifted))
     assert math.isnan(residual[6])
     assert np.isnan(effective_robustness(np.full(6, 0.5), shifted)).all()
+
+
+def test_effective_robustness_of_many_resamples_at_once():
+    clean = RNG.uniform(0.3, 0.95, size=(20, 7))
+    shifted = clean * RNG.uniform(0.5, 0.9, size=(20, 7))
+    shifted[3, 2], shifted[4, :3] = 1.0, 0.0  # one left out, and too few left
+    found = effective_robustness(clean, shifted)
+    for row in range(20):
+        np.testing.assert_allclose(found[row], effective_robustness(clean[row], shifted[row]), atol=1e-12)
+    assert np.isnan(found[4]).all()
+
+
+def test_severity_area_as_numpy():
+    curve, severities = RNG.random((6, 3)), np.array([1, 3, 5])
+    clean = RNG.random(6)
+    expected = [trapezoid(clean[i] - np.append(clean[i], curve[i]), np.append(0, severities)) / 5 for i in range(6)]
+    np.testing.assert_allclose(severity_area(clean, curve, severities), expected)
+
+
+def test_severity_area_by_hand():
+    assert severity_area(0.9, [0.9] * 5, [1, 2, 3, 4, 5]) == pytest.approx(0)
+    assert severity_area(1.0, [0.8, 0.6, 0.4, 0.2, 0.0], [1, 2, 3, 4, 5]) == pytest.approx(0.5)
+    assert severity_area(1.0, [0.0] * 5, [1, 2, 3, 4, 5]) == pytest.approx(0.9)
+    assert math.isnan(severity_area(1.0, [0.5, math.nan], [1, 2]))
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.5, 0.9, math.nan]), [1, 1, math.nan])
+    assert holm([]).shape == (0,)
+
+
+def test_holm_by_its_definition():
+    """A hypothesis is rejected at a level exactly if its adjusted p-value does not exceed it."""
+    p = RNG.random(9) ** 3
+    for level in np.linspace(0.001, 0.999, 50):
+        rejected = np.zeros(9, bool)
+        for rank, place in enumerate(np.argsort(p)):
+            if p[place] > level / (9 - rank):
+                break
+            rejected[place] = True
+        np.testing.assert_array_equal(holm(p) <= level, rejected)
+
+
+def resampled_differences(shifts, resamples=400, noise=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    plain = np.array(shifts, float)
+    return np.vstack([plain, plain + noise * rng.normal(size=(resamples, len(plain)))])
+
+
+def test_p_of_a_normal_difference_is_that_of_its_z():
+    alone, _ = paired_tests(resampled_differences([0.5, 1.0, 2.0, -1.0], resamples=50_000))
+    np.testing.assert_allclose(alone, 2 * stats.norm.sf([0.5, 1, 2, 1]), atol=0.01)
+
+
+def test_p_values_have_a_floor_and_know_no_spread():
+    alone, together = paired_tests(resampled_differences([100.0, 0.0]))
+    assert alone[0] == together[0] == 1 / 401
+    assert alone[1] == together[1] == 1
+    alone, together = paired_tests(np.full((50, 2), 0.3))
+    assert np.isnan([alone, together]).all()
+    assert np.isnan(paired_tests([[0.1, 0.2]])).all()  # no resamples
+
+
+def test_tests_together_are_stricter_and_need_no_more_resamples():
+    differences = resampled_differences([9.0] + [0.5] * 60)
+    alone, together = paired_tests(differences)
+    assert (together >= alone - 1e-12).all()
+    assert together[0] == 1 / 401  # Holm would give 61 / 401
+    assert (together[1:] > 0.5).all()
+    # Differences that are one and the same count as one.
+    same = np.repeat(resampled_differences([2.0]), 40, axis=1)
+    alone, together = paired_tests(same)
+    np.testing.assert_allclose(together, alone)
+
+
+def test_tests_together_step_down():
+    """By the definition: each against the largest among those that are no further out."""
+    differences = resampled_differences([3.0, 2.5, 1.0], resamples=99)
+    error = differences[1:].std(axis=0, ddof=1)
+    t, null = differences[0] / error, np.abs(differences[1:] - differences[0]) / error
+    raw = [(1 + (null[:, start:].max(axis=1) >= t[start]).sum()) / 100 for start in range(3)]
+    np.testing.assert_allclose(paired_tests(differences)[1], np.maximum.accumulate(raw))
+
+
+def test_family_wise_error_of_both_corrections():
+    """With no true difference, any is found in at most about one of twenty experiments."""
+    false = np.zeros(2)
+    for experiment in range(400):
+        rng = np.random.default_rng(experiment)
+        truth = rng.normal(size=6)
+        differences = np.vstack([truth, truth + rng.normal(size=(400, 6))])
+        alone, together = paired_tests(differences)
+        false += [holm(alone).min() <= 0.05, together.min() <= 0.05]
+    assert (false / 400 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)).all()
+    assert false[1] / 400 > 0.02  # and it is no test that never speaks

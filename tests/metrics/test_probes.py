@@ -1,0 +1,109 @@
+"""Probes against scikit-learn's classifiers."""
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.linear_model import RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from shiftbench.errors import InputError
+from shiftbench.metrics.probes import PROBES, KnnProbe, LinearProbe
+
+RNG = np.random.default_rng(0)
+CENTRES = RNG.normal(size=(5, 12))
+
+
+def blobs(n, noise=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(5, size=n)
+    return (CENTRES[labels] + noise * rng.normal(size=(n, 12))).astype(np.float32), labels
+
+
+FEATURES, LABELS = blobs(600)
+OTHERS, _ = blobs(2500, seed=1)
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_knn_as_scikit_learn(k):
+    reference = KNeighborsClassifier(k, metric="cosine").fit(FEATURES, LABELS)
+    found = KnnProbe(k).fit(FEATURES, LABELS).predict(OTHERS)
+    assert found.dtype == np.int64
+    assert np.mean(found == reference.predict(OTHERS)) > 0.999  # cosines that differ in the last bit
+
+
+def test_knn_sees_directions_only():
+    probe = KnnProbe().fit(FEATURES, LABELS)
+    np.testing.assert_array_equal(probe.predict(OTHERS), probe.predict(1000 * OTHERS))
+    probe.predict(np.zeros((3, 12)))  # no direction: any class, but no error
+
+
+def test_knn_of_fewer_images_than_neighbours():
+    assert (KnnProbe(20).fit(FEATURES[:3], [4, 4, 2]).predict(OTHERS[:9]) == 4).all()
+
+
+def test_knn_does_not_depend_on_blocks():
+    probe = KnnProbe().fit(FEATURES, LABELS)
+    apart = np.concatenate([probe.predict(part) for part in np.array_split(OTHERS, 7)])
+    assert np.mean(probe.predict(OTHERS) == apart) > 0.999
+
+
+def test_linear_as_scikit_learn():
+    reference = make_pipeline(StandardScaler(), RidgeClassifier(1.0)).fit(FEATURES, LABELS)
+    np.testing.assert_array_equal(LinearProbe().fit(FEATURES, LABELS).predict(OTHERS), reference.predict(OTHERS))
+
+
+def test_linear_of_many_dimensions_as_scikit_learn_after_pca():
+    turn = np.linalg.qr(RNG.normal(size=(60, 60)))[0][:12]
+    reference = make_pipeline(StandardScaler(), PCA(8, random_state=0), RidgeClassifier(1.0)).fit(
+        FEATURES @ turn, LABELS
+    )
+    probe = LinearProbe(dimensions=8).fit(FEATURES @ turn, LABELS)
+    # The components come from a randomised decomposition here and from an exact one there.
+    assert np.mean(probe.predict(OTHERS @ turn) == reference.predict(OTHERS @ turn)) > 0.98
+
+
+def test_linear_of_two_classes_with_gaps_between_ids():
+    labels = np.where(LABELS > 2, 7, 3)
+    reference = make_pipeline(StandardScaler(), RidgeClassifier(1.0)).fit(FEATURES, labels)
+    np.testing.assert_array_equal(LinearProbe().fit(FEATURES, labels).predict(OTHERS), reference.predict(OTHERS))
+
+
+def test_linear_ignores_scale_and_constants():
+    scales = RNG.uniform(0.01, 100, size=12)
+    plain = LinearProbe().fit(FEATURES, LABELS).predict(OTHERS)
+    scaled = LinearProbe().fit(FEATURES * scales + 3, LABELS).predict(OTHERS * scales + 3)
+    assert np.mean(plain == scaled) > 0.999
+    wider = [np.column_stack([one, np.full(len(one), 5.0)]) for one in (FEATURES, OTHERS)]
+    np.testing.assert_array_equal(LinearProbe().fit(wider[0], LABELS).predict(wider[1]), plain)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_separable_classes_are_found_and_sampling_is_seeded(name):
+    clear, labels = blobs(800, noise=0.05)
+    probe = PROBES[name](limit=100).fit(clear, labels)
+    others, truth = blobs(300, noise=0.05, seed=2)
+    assert np.mean(probe.predict(others) == truth) == 1
+    noisy, truth = blobs(800, noise=2.0)
+    first, again, other = (PROBES[name](limit=50, seed=seed).fit(noisy, truth).predict(OTHERS) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_clear_refusals(name):
+    probe = PROBES[name]()
+    with pytest.raises(InputError, match="same images, not 5 and 600"):
+        probe.fit(FEATURES, LABELS[:5])
+    with pytest.raises(InputError, match="must be finite"):
+        probe.fit(np.where(LABELS[:, None] == 1, np.nan, FEATURES), LABELS)
+    with pytest.raises(InputError, match="labels must be ids of 0 or more"):
+        probe.fit(FEATURES, LABELS - 1)
+    with pytest.raises(InputError, match="fitted on 12 dimensions; these features have 3"):
+        probe.fit(FEATURES, LABELS).predict(OTHERS[:, :3])
+
+
+def test_a_linear_probe_needs_classes():
+    with pytest.raises(InputError, match="at least 2 classes"):
+        LinearProbe().fit(FEATURES, np.zeros(600, int))
