@@ -12,7 +12,7 @@ ENVIRONMENT := .venv/installed
 TRAINED := demo/trained
 WHEEL := build/wheel
 
-.PHONY: help demo test test-all check goldens bench-corruptions clean
+.PHONY: help demo test test-all check goldens bench-corruptions bench-clustering clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -41,6 +41,10 @@ goldens: $(ENVIRONMENT) ## compute the corruptions' reference outputs anew
 
 bench-corruptions: $(ENVIRONMENT) ## measure the corruptions' speed
 	$(BIN)/python -m benchmarks.corruptions $(ARGS)
+
+bench-clustering: $(ENVIRONMENT) ## measure the speed of k-means, and of agreement and consensus
+	$(BIN)/python -m benchmarks.clustering $(ARGS)
+	$(BIN)/python -m benchmarks.agreement
 
 clean: ## remove everything that these targets make
 	rm -rf .venv build demo data-unpacked *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

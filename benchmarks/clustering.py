@@ -1,6 +1,6 @@
 """CPU seconds of k-means and of scoring partitions, against scikit-learn; and how they grow with N.
 
-    python -m benchmarks.clustering [--data DIR] [--repeats 3] [--seeds 20] [--threads 2] [--only speed growth scores]
+    python -m benchmarks.clustering [--data DIR] [--repeats 3] [--seeds 20] [--threads 1 2] [--only speed growth scores]
 
 ``features`` are CIFAR-10's images (``--data`` or SHIFTBENCH_DATA holds the python batches) behind one layer of random
 convolutions, as in Coates et al. 2011; ``blobs`` overlap. Every seed is one k-means++ start; scikit-learn runs them one
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import resource
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,13 +51,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--reference-seeds", type=int, default=5, help="that scikit-learn runs, of these")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", nargs="+", default=["speed", "growth", "scores"])
     options = parser.parse_args()
     KMeans().fit(np.eye(20, dtype=np.float32), 3, 0)  # compiles
     if "speed" in options.only:
         for name, points in data_sets(options.data).items():
-            speed(name, points, options)
+            for threads in options.threads:
+                speed(name, points, threads, options)
+            same_start(points)
+            if torch.cuda.is_available():
+                on_cuda(points, options.seeds)
     if "growth" in options.only:
         growth(options.repeats)
     if "scores" in options.only:
@@ -91,12 +96,12 @@ def random_features(pictures: NDArray[np.uint8], filters: int) -> Matrix:
     return torch.cat(chunks).numpy()
 
 
-def speed(name: str, points: Matrix, options: argparse.Namespace) -> None:
+def speed(name: str, points: Matrix, threads: int, options: argparse.Namespace) -> None:
     """All seeds of ours against a loop over scikit-learn's, in turns."""
     few = range(options.reference_seeds)
     scale = options.seeds / len(few)
     work: dict[str, Callable[[], Sequence[Any]]] = {
-        "ours": lambda: KMeans(workers=options.threads).fit_seeds(points, K, range(options.seeds)),
+        "ours": lambda: KMeans(workers=threads).fit_seeds(points, K, range(options.seeds)),
         "KMeans(n_init=1)": lambda: [Sklearn(K, n_init=1, random_state=seed).fit(points) for seed in few],
         "MiniBatchKMeans(6000, n_init=20)": lambda: [
             MiniBatchKMeans(K, batch_size=6000, n_init=20, random_state=seed).fit(points) for seed in few[:2]
@@ -104,7 +109,7 @@ def speed(name: str, points: Matrix, options: argparse.Namespace) -> None:
     }
     runs: dict[str, list[Times]] = {key: [] for key in work}
     found: dict[str, Sequence[Any]] = {}
-    with threadpool_limits(options.threads):
+    with threadpool_limits(threads):
         for _ in range(options.repeats):
             for key, run in work.items():
                 seconds, found[key] = timed(run)
@@ -112,16 +117,13 @@ def speed(name: str, points: Matrix, options: argparse.Namespace) -> None:
     factor = {"ours": 1.0, "KMeans(n_init=1)": scale, "MiniBatchKMeans(6000, n_init=20)": options.seeds / 2}
     cost = {key: [factor[key] * median(column) for column in zip(*times, strict=True)] for key, times in runs.items()}
     inertia = median(one.inertia for one in found["ours"][: len(few)])
-    print(f"\n{name}, k = {K}, {options.seeds} seeds, {options.threads} threads; median inertia 1 = ours")
+    print(f"\n{name}, k = {K}, {options.seeds} seeds, {threads} thread(s); median inertia 1 = ours")
     for key, (cpu, wall) in cost.items():
         ratio = [other / own for other, own in zip((cpu, wall), cost["ours"], strict=True)]
         theirs = median(getattr(one, "inertia_", None) or one.inertia for one in found[key][: len(few)]) / inertia
         print(
             f"  {key:34}{cpu:8.2f} s CPU {ratio[0]:6.1f}x{wall:8.2f} s wall {ratio[1]:6.1f}x   {theirs:.4f}", flush=True
         )
-    same_start(points)
-    if torch.cuda.is_available():
-        on_cuda(points, options)
 
 
 def same_start(points: Matrix) -> None:
@@ -138,12 +140,12 @@ def same_start(points: Matrix) -> None:
         )
 
 
-def on_cuda(points: Matrix, options: argparse.Namespace) -> None:
+def on_cuda(points: Matrix, seeds: int) -> None:
     """The same on the GPU, against one plain Lloyd after the other there, of as many iterations."""
     tensor = torch.from_numpy(points).cuda()
-    KMeans().fit_seeds(tensor, K, range(options.seeds))
+    KMeans().fit_seeds(tensor, K, range(seeds))
     torch.cuda.synchronize()
-    (_, ours), found = timed(lambda: KMeans().fit_seeds(tensor, K, range(options.seeds)))
+    (_, ours), found = timed(lambda: KMeans().fit_seeds(tensor, K, range(seeds)))
     (_, plain), _ = timed(lambda: [plain_lloyd(tensor, one.n_iter, seed) for seed, one in enumerate(found)])
     print(f"    on {torch.cuda.get_device_name()}: {ours:.3f} s, plain torch Lloyd {plain / ours:.1f}x")
 
@@ -160,14 +162,15 @@ def plain_lloyd(points: torch.Tensor, iterations: int, seed: int) -> torch.Tenso
 
 def growth(repeats: int) -> None:
     """Time and memory of ten iterations of five seeds, N up to a million."""
-    print("\n10 iterations, 5 seeds, D = 32, k = 10: CPU seconds per million images")
+    print("\n10 iterations, 5 seeds, D = 32, k = 10: CPU seconds per million images, peak memory of the process")
     points = make_blobs(1_000_000, 32, centers=K, cluster_std=6, random_state=0)[0].astype(np.float32)
     for n in (62_500, 125_000, 250_000, 500_000, 1_000_000):
         times = [
             timed(lambda n=n: KMeans(max_iter=10, tol=0).fit_seeds(points[:n], K, range(5)))[0][0]
             for _ in range(repeats)
         ]
-        print(f"  N = {n:9,}: {median(times) / n * 1e6:6.2f} s", flush=True)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(f"  N = {n:9,}: {median(times) / n * 1e6:6.2f} s, {peak:5.2f} GB", flush=True)
 
 
 def scoring(repeats: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shiftbench.registry import CORRUPTIONS, METRICS
+from shiftbench.registry import CLUSTERERS, CORRUPTIONS, METRICS
+from shiftbench.reports.names import is_floor, is_probe, needs_labels
 from shiftbench.reports.style import Look, looks
 from shiftbench.results import Results, ok
-from shiftbench.summary import CHANCE, CLEAN, CONDITION, ConditionKey, Runs, interval
+from shiftbench.runs import CHANCE, CLEAN, CONDITION, ENTRANT, ConditionKey, Runs, groups, interval, of_split
 
 HEADLINE = ("acc", "ari")
 AGREEMENT = "ari"
-METRIC_NAMES = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "ami": "AMI", "purity": "Purity"}
-SETTING = ["data", "clusterer", "k", "k_source"]
-ENTRANT = ["encoder", "feature", "selection"]
+DRAWN = 12  # encoders in figures; the tables have all
+FEATURES = "features"  # the clusterer of what describes features alone
 BOUNDED = ["mean", "ci_low", "ci_high"]
+LINE = [*ENTRANT, "shift", "clusterer", "protocol", "metric"]
 
 
 @dataclass(frozen=True)
@@ -40,46 +41,99 @@ class Entrant:
     floor: bool
     look: Look
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tables call it: encoder, feature, selection."""
+        return self.encoder, self.feature, self.selection
+
 
 @dataclass(frozen=True)
 class Curve:
-    """One encoder's line over severities: the clean split stands at 0; bounds are NaN without an interval."""
+    """A line over severities: the clean split stands at 0; bounds are NaN without an interval."""
 
-    entrant: Entrant
+    label: str
+    look: Look
     severities: list[int]
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What encoders share that may stand in one table.
+
+    Attributes:
+        k: where it was given; else 0, since it follows from the classes or from the features.
+    """
+
+    data: str
+    clusterer: str
+    k_source: str
+    k: int
+
+
 class View:
-    """One data set, clusterer and k: what may stand in one table and one figure.
+    """One data set, clusterer and way to choose k: what may stand in one table and one figure.
 
     Args:
         results: the whole results.
-        setting: values of ``SETTING``.
+        setting: which part of them.
         entrants: all encoders of the results; those that this setting lacks are left out.
+
+    Attributes:
+        cells, stability, summary, comparisons, proxies: the rows of this setting.
+        probes: rows of the summary for classifiers on the same features.
+        of_features: rows of the summary for what no clustering enters.
     """
 
-    def __init__(self, results: Results, setting: Sequence[Any], entrants: Sequence[Entrant]) -> None:
-        self.data, self.clusterer, self.k, self.k_source = setting
-        self.cells, self.stability, self.summary = (
-            _of_setting(table, setting) for table in (results.cells, results.stability, results.summary)
+    def __init__(self, results: Results, setting: Setting, entrants: Sequence[Entrant]) -> None:
+        self.setting = setting
+        self.cells, self.stability, self.summary, self.comparisons, self.proxies = (
+            _of_setting(table, setting)
+            for table in (results.cells, results.stability, results.summary, results.comparisons, results.proxies)
         )
-        here = {tuple(key) for key in self.stability[ENTRANT[:2]].drop_duplicates().itertuples(index=False)}
-        here |= {tuple(key) for key in self.cells[ENTRANT[:2]].drop_duplicates().itertuples(index=False)}
+        summary = results.summary[results.summary["data"] == setting.data]
+        self.probes = summary[summary["clusterer"].map(is_probe).astype(bool)]
+        self.of_features = summary[summary["clusterer"] == FEATURES]
+        here = {*_keys(self.cells, ENTRANT[:2]), *_keys(self.stability, ENTRANT[:2])}
         self.entrants = [one for one in entrants if (one.encoder, one.feature) in here]
-        self._runs = {key: Runs(rows) for key, rows in self.cells.groupby([*ENTRANT, "protocol", "metric"], sort=False)}
+        self._results = results
+
+    @property
+    def data(self) -> str:
+        """The data set."""
+        return self.setting.data
+
+    @property
+    def clusterer(self) -> str:
+        """The clustering algorithm."""
+        return self.setting.clusterer
+
+    @cached_property
+    def ks(self) -> list[int]:
+        """The numbers of clusters that were measured on the whole test split."""
+        known = self.stability if self.cells.empty else ok(self.cells)
+        return sorted({int(k) for k in known.loc[known["split"] == "test", "k"].unique()})
 
     @cached_property
     def protocols(self) -> list[str]:
         """The protocols that were used."""
-        return sorted({*self.cells["protocol"], *self.stability["protocol"]})
+        return sorted({*self.cells["protocol"].unique(), *self.stability["protocol"].unique()})
 
     @cached_property
     def metrics(self) -> list[str]:
-        """The metrics that were measured, in the registry's order; none without labels."""
-        found = list(dict.fromkeys(self.cells["metric"]))
+        """The scores against labels, in the registry's order; none without labels."""
+        return [metric for metric in self._all_metrics if needs_labels(metric)]
+
+    @cached_property
+    def label_free(self) -> list[str]:
+        """The metrics that need no labels, in the registry's order."""
+        return [metric for metric in self._all_metrics if not needs_labels(metric)]
+
+    @cached_property
+    def _all_metrics(self) -> list[str]:
+        found = list(dict.fromkeys([*self.summary["metric"], *self.of_features["metric"]]))
         return sorted(found, key=lambda name: list(METRICS).index(name) if name in METRICS else len(METRICS))
 
     @cached_property
@@ -89,129 +143,202 @@ class View:
 
     @cached_property
     def shifts(self) -> list[str]:
-        """What was scored besides the clean split."""
-        found = dict.fromkeys([*self.cells["shift"], *self.stability["shift"]])
-        return [shift for shift in found if shift not in ("clean", "chance")]
+        """What was scored besides the clean split; the common corruptions first."""
+        found = [shift for shift in self._conditions if shift not in (CLEAN[0], CHANCE[0])]
+        return sorted(found, key=lambda shift: shift != "corruption")
 
     @cached_property
-    def corruptions(self) -> list[str]:
-        """The corruptions that were scored, in the registry's order."""
-        found = {*self.cells["corruption"], *self.stability["corruption"]} - {""}
+    def _conditions(self) -> dict[str, list[tuple[str, int, str]]]:
+        """Corruption, severity and split of each condition, by shift."""
+        columns = [*CONDITION, "split"]
+        table = pd.concat([one[columns].drop_duplicates() for one in (self.cells, self.stability)]).drop_duplicates()
+        found: dict[str, list[tuple[str, int, str]]] = {}
+        for shift, corruption, severity, split in table.itertuples(index=False, name=None):
+            found.setdefault(shift, []).append((corruption, int(severity), split))
+        return found
+
+    def corruptions(self, shift: str = "corruption") -> list[str]:
+        """The corruptions of a shift that have severities, in the registry's order; ``[""]`` if they have no names."""
+        found = {corruption for corruption, severity, _ in self._conditions.get(shift, ()) if severity}
         known = [name for name in CORRUPTIONS if name in found]
         return known + sorted(found - set(known))
 
+    def severities(self, shift: str = "corruption") -> list[int]:
+        """The severities of a shift, above 0."""
+        return sorted({severity for _, severity, _ in self._conditions.get(shift, ()) if severity})
+
+    def clean(self, shift: str) -> ConditionKey:
+        """The condition that a shift is compared with: the clean images of its classes."""
+        splits = [split for *_, split in self._conditions.get(shift, ())]
+        return of_split(CLEAN, splits[0] if splits else "test")
+
     @cached_property
-    def severities(self) -> list[int]:
-        """The severities of the corruptions."""
-        found = {*self.cells["severity"], *self.stability["severity"]}
-        return sorted(int(severity) for severity in found if severity > 0)
+    def graded(self) -> list[str]:
+        """The shifts that have severities."""
+        return [shift for shift in self.shifts if self.severities(shift)]
 
-    def runs(self, entrant: Entrant, protocol: str, metric: str) -> Runs | None:
-        """The runs of one entrant; None where there are none."""
-        return self._runs.get((entrant.encoder, entrant.feature, entrant.selection, protocol, metric))
+    @cached_property
+    def lines(self) -> dict[tuple[str, ...], dict[str, Any]]:
+        """The rows of the summary, of probes and of features by encoder, feature, selection, shift, clusterer,
+        protocol and metric."""
+        table = pd.concat([self.summary, self.probes, self.of_features]).sort_values("n_ok", kind="stable")
+        rows = table.to_dict("records")
+        return {tuple(row[name] for name in LINE): {str(key): row[key] for key in row} for row in rows}
 
-    def chance(self, protocol: str, metric: str) -> float:
-        """What luck gives: the mean over entrants of the clean split scored with permuted labels."""
-        found = [self.runs(entrant, protocol, metric) for entrant in self.entrants]
-        values = [runs.means([CHANCE])[0, 0] for runs in found if runs is not None]
-        known = [value for value in values if np.isfinite(value)]
+    def line(
+        self, entrant: Entrant, shift: str, protocol: str, metric: str, clusterer: str | None = None
+    ) -> Mapping[str, Any] | None:
+        """The summary's row of one entrant; None where there is none."""
+        return self.lines.get((*entrant.key, shift, clusterer or self.clusterer, protocol, metric))
+
+    @cached_property
+    def drawn(self) -> list[Entrant]:
+        """The encoders that figures show: all, or the best few and the floors."""
+        if len(self.entrants) <= DRAWN:
+            return self.entrants
+        level = _levels(self.summary, self.headline[0] if self.headline else "")
+        floors = [one for one in self.entrants if one.floor][: DRAWN // 2]
+        others = sorted((one for one in self.entrants if not one.floor), key=lambda one: -level.get(one.key, -np.inf))
+        kept = {one.key for one in [*others[: DRAWN - len(floors)], *floors]}
+        return [one for one in self.entrants if one.key in kept]
+
+    def runs(self, entrant: Entrant, protocol: str, metric: str, clusterer: str | None = None) -> Runs | None:
+        """The runs of an entrant that figures show, for a headline metric; None where there are none."""
+        return self._runs.get((clusterer or self.clusterer, protocol, metric, *entrant.key))
+
+    @cached_property
+    def _runs(self) -> dict[tuple[str, ...], Runs]:
+        """From the draws of what is shown alone, so that hundreds of encoders fit."""
+        encoders = {one.encoder for one in self.drawn}
+
+        def shown(table: pd.DataFrame) -> pd.DataFrame:
+            table = table[table["metric"].isin(self.headline) & table["encoder"].isin(encoders)]
+            mine = (table["clusterer"] == self.clusterer) & (table["k_source"] == self.setting.k_source)
+            if self.setting.k:
+                mine &= table["k"] == self.setting.k
+            return table[(table["data"] == self.data) & (mine | table["clusterer"].str.startswith("probe:"))]
+
+        cells, draws = (shown(table).assign(k=0, k_source="") for table in (self._results.cells, self._results.draws))
+        return {
+            (group.keys["clusterer"], group.keys["protocol"], group.keys["metric"], *key): runs
+            for group in groups(cells, draws)
+            for key, runs in group.entrants.items()
+        }
+
+    def chance(self, protocol: str, metric: str, shift: str) -> float:
+        """What luck gives: the mean over encoders of the clean split scored with permuted labels."""
+        lines = [self.line(entrant, shift, protocol, metric) for entrant in self.entrants]
+        known = [line["chance"] for line in lines if line is not None and np.isfinite(line["chance"])]
         return float(np.mean(known)) if known else float("nan")
 
-    def condition(self, corruption: str, severity: int) -> ConditionKey:
-        """The key of a corruption's cell; severity 0 is the clean split."""
-        return ("corruption", corruption, severity) if severity else CLEAN
-
-    def score_curve(self, entrant: Entrant, protocol: str, metric: str, corruptions: Sequence[str]) -> Curve | None:
-        """Clean score, then the mean over ``corruptions`` at each severity, with its interval over runs."""
-        runs = self.runs(entrant, protocol, metric)
+    def score_curve(
+        self, entrant: Entrant, protocol: str, metric: str, shift: str, corruptions: Sequence[str],
+        clusterer: str | None = None,
+    ) -> Curve | None:  # fmt: skip
+        """Clean score, then the mean over ``corruptions`` at each severity, with its interval."""
+        runs = self.runs(entrant, protocol, metric, clusterer)
         if runs is None:
             return None
-        severities = [0, *self.severities]
-        bounds = []
-        for severity in severities:
-            conditions = [self.condition(name, severity) for name in (corruptions if severity else [""])]
-            bounds.append(interval(_mean_known(runs.means(conditions))))
-        return Curve(entrant, severities, *np.array(bounds).T)
+        bounds = [interval(runs.means([self.clean(shift)])[:, 0])]
+        for severity in self.severities(shift):
+            bounds.append(interval(_mean_known(runs.means([(shift, name, severity) for name in corruptions]))))
+        return Curve(entrant.label, entrant.look, [0, *self.severities(shift)], *np.array(bounds).T)
 
-    def agreement(self, entrant: Entrant, protocol: str, axis: str) -> pd.DataFrame:
+    def agreement(self, entrant: Entrant, protocol: str, axis: str, metric: str = AGREEMENT) -> pd.DataFrame:
         """Mean agreement along an axis per condition, over training seeds.
 
         Returns:
-            columns shift, corruption, severity, mean, ci_low, ci_high; the bounds are NaN where several training
-            seeds were averaged, since theirs cannot be.
+            columns shift, corruption, severity, split, mean, ci_low, ci_high; the bounds are NaN where several
+            training seeds were averaged, since theirs cannot be.
         """
-        key = entrant.encoder, entrant.feature, protocol, axis
-        return self._agreements.get(key, pd.DataFrame(columns=[*CONDITION, *BOUNDED], dtype=float))
+        key = entrant.encoder, entrant.feature, protocol, axis, metric
+        return self._agreements.get(key, pd.DataFrame(columns=[*CONDITION, "split", *BOUNDED], dtype=float))
 
     @cached_property
     def _agreements(self) -> dict[Any, pd.DataFrame]:
+        key = ["encoder", "feature", "protocol", "axis", "metric"]
         rows = ok(self.stability)
-        key = ["encoder", "feature", "protocol", "axis"]
-        groups = rows[rows["metric"] == AGREEMENT].groupby([*key, *CONDITION], sort=False)
-        table = groups[BOUNDED].mean()
-        table.loc[groups.size() > 1, BOUNDED[1:]] = np.nan
+        table = rows.groupby([*key, *CONDITION, "split"], sort=False)[BOUNDED].agg(["mean", "size"])
+        several = table[("mean", "size")] > 1
+        table = table.xs("mean", axis=1, level=1)
+        table.loc[several, BOUNDED[1:]] = np.nan
         return {key: rows.reset_index(drop=True) for key, rows in table.reset_index().groupby(key, sort=False)}
 
-    def agreement_curve(self, entrant: Entrant, protocol: str, axis: str) -> Curve | None:
+    def agreement_curve(self, entrant: Entrant, protocol: str, axis: str, shift: str) -> Curve | None:
         """Agreement by severity, mean over corruptions; the axis "shift" has nothing at severity 0."""
         table = self.agreement(entrant, protocol, axis)
-        means = table[table["shift"].isin(["clean", "corruption"])].groupby("severity")["mean"].mean()
+        clean, *_ = self.clean(shift)
+        start = (table["shift"] == CLEAN[0]) & (table["split"] == "test" + clean.removeprefix(CLEAN[0]))
+        means = table[start | (table["shift"] == shift)].groupby("severity")["mean"].mean()
         if means.empty:
             return None
         mean, unknown = means.to_numpy(float), np.full(len(means), np.nan)
-        return Curve(entrant, [int(severity) for severity in means.index], mean, unknown, unknown)
+        return Curve(
+            entrant.label, entrant.look, [int(severity) for severity in means.index], mean, unknown, unknown
+        )
 
 
 def views(results: Results) -> list[View]:
-    """The views of a result, in order of appearance."""
-    settings = pd.concat([table[SETTING] for table in (results.cells, results.stability)]).drop_duplicates()
+    """The views of a result: data sets in order of appearance, clusterers in the registry's order."""
+    columns = ["data", "clusterer", "k_source", "k"]
+    table = pd.concat([one[columns].drop_duplicates() for one in (results.cells, results.stability)])
+    found: dict[Setting, None] = {}
+    for data, clusterer, k_source, k in table.itertuples(index=False, name=None):
+        if not is_probe(clusterer) and clusterer != FEATURES:
+            found[Setting(data, clusterer, k_source, int(k) if k_source == "given" else 0)] = None
+    order, datasets = list(CLUSTERERS), list(dict.fromkeys(setting.data for setting in found))
+    settings = sorted(
+        found,
+        key=lambda one: (
+            datasets.index(one.data),
+            one.k_source,
+            one.k,
+            order.index(one.clusterer) if one.clusterer in order else len(order),
+        ),
+    )
     entrants = _entrants(results)
-    return [View(results, setting, entrants) for setting in settings.itertuples(index=False, name=None)]
+    return [View(results, setting, entrants) for setting in settings]
 
 
-def is_floor(encoder: str) -> bool:
-    """Whether an encoder's name is that of a floor: raw pixels or an untrained network."""
-    return encoder == "pixels" or encoder.partition(":")[0] == "random"
+def _of_setting(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
+    here = (table["data"] == setting.data) & (table["clusterer"] == setting.clusterer)
+    here &= table["k_source"] == setting.k_source
+    return table[here & (table["k"] == setting.k) if setting.k else here]
 
 
-def percent(fraction: float) -> str:
-    """A fraction as people read it: ``89.1``; a dash where there is none."""
-    if not np.isfinite(fraction):
-        return "–"
-    text = f"{100 * fraction:.1f}"
-    return "0.0" if text == "-0.0" else text.replace("-", "−")
+def _keys(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    return list(table[list(columns)].drop_duplicates().itertuples(index=False, name=None))
 
 
-def condition_name(corruption: str, severity: int, shift: str = "") -> str:
-    """How people read a condition: ``impulse noise 5``."""
-    return f"{corruption.replace('_', ' ')} {severity}" if corruption else shift.replace("_", " ")
-
-
-def metric_name(metric: str) -> str:
-    """How people read a metric: ``ACC``."""
-    return METRIC_NAMES.get(metric, metric)
-
-
-def _of_setting(table: pd.DataFrame, setting: Sequence[Any]) -> pd.DataFrame:
-    here = np.logical_and.reduce([table[column] == value for column, value in zip(SETTING, setting, strict=True)])
-    return table[here]
+def _levels(summary: pd.DataFrame, metric: str) -> dict[tuple[str, ...], float]:
+    """The best mean of each entrant, shifted where there is a shift."""
+    rows = summary[summary["metric"] == metric]
+    best = rows.assign(level=rows["shifted"].fillna(rows["clean"])).groupby(ENTRANT, sort=False)["level"].max()
+    return {key: float(level) for key, level in best.items() if np.isfinite(level)}  # type: ignore[misc]
 
 
 def _entrants(results: Results) -> list[Entrant]:
+    """All competitors in the order they were given, floors last. Of many, the best get the most distinct looks."""
     scored = results.cells[ENTRANT].drop_duplicates()
     silent = results.stability[ENTRANT[:2]].drop_duplicates().merge(scored, how="left")
     found = pd.concat([scored, silent.fillna("last")]).drop_duplicates(ignore_index=True)
     found = found.sort_values("encoder", key=lambda names: names.map(is_floor), kind="stable")
-    keys = list(found.itertuples(index=False, name=None))
-    floors = [is_floor(encoder) for encoder, *_ in keys]
+    keys = _keys(found, ENTRANT)
+    ranked = keys
+    if len(keys) > DRAWN:
+        level = _levels(results.summary, next((one for one in HEADLINE if one in set(results.summary["metric"])), ""))
+        ranked = sorted(keys, key=lambda key: -level.get(key, -np.inf))
+    look = dict(zip(ranked, looks([is_floor(encoder) for encoder, *_ in ranked]), strict=True))
+    rivals: dict[str, list[tuple[str, ...]]] = {}
+    for key in keys:
+        rivals.setdefault(key[0], []).append(key)
     return [
-        Entrant(key[0], key[1], key[2], _label(key, keys), floor, look)
-        for key, floor, look in zip(keys, floors, looks(floors), strict=True)
+        Entrant(*key, _label(key, rivals[key[0]]), is_floor(key[0]), look[key])  # type: ignore[call-arg]
+        for key in keys
     ]
 
 
-def _label(key: tuple[str, str, str], keys: Sequence[tuple[str, str, str]]) -> str:
-    rivals = [other for other in keys if other[0] == key[0]]
+def _label(key: tuple[str, ...], rivals: Sequence[tuple[str, ...]]) -> str:
     parts = [part for i, part in enumerate(key) if i == 0 or len({other[i] for other in rivals}) > 1]
     return " · ".join(parts)
 

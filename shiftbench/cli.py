@@ -355,7 +355,7 @@ def _data_of_newest_run(given: argparse.Namespace) -> str | None:
     named = [override for override in given.overrides if override.startswith(("data=", "checkpoint=", "runs="))]
     if given.checkpoint or named or given.hydra_cfg:
         return None
-    from shiftbench.encoders.files import trained_on
+    from shiftbench.encoders.run_folder import trained_on
     from shiftbench.plan import newest_run
 
     run = newest_run(Path("runs"))

@@ -62,7 +62,7 @@ def encode(
     found: Found = {}
     if cache is not None and ranks.rank() == 0:
         with clock("cache"):
-            kept = {pair: cache.load(key) for pair, key in keys.items()}
+            kept = {pair: cache.load(key) for pair, key in keys.items() if encoders[pair[0]].traceable}
         found = {pair: features for pair, features in kept.items() if features is not None}
     missing = _agreed({pair for pair in keys if pair not in found})
     if not missing:
@@ -72,7 +72,13 @@ def encode(
     total = sample.n
     pixels = int(np.prod((clean if sample.images is None else sample.images).shape[1:]))
     sinks = {
-        pair: _Sink(total, pixels, cache, keys[pair], {**about, "encoder": encoders[pair[0]].name, "feature": pair[1]})
+        pair: _Sink(
+            total,
+            pixels,
+            cache if encoders[pair[0]].traceable else None,
+            keys[pair],
+            {**about, "encoder": encoders[pair[0]].name, "feature": pair[1]},
+        )
         for pair in missing
     }
     failed: dict[str, Exception] = {}

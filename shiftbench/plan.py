@@ -20,7 +20,8 @@ from shiftbench.data import load_dataset
 from shiftbench.data.shifts import resolve
 from shiftbench.encoders import load_encoder, settle
 from shiftbench.encoders.base import Encoder
-from shiftbench.encoders.files import DESCRIPTION, wrap_callable
+from shiftbench.encoders.callables import wrap_callable
+from shiftbench.encoders.run_folder import DESCRIPTION
 from shiftbench.errors import InputError, unknown
 from shiftbench.images import take
 from shiftbench.metrics.probes import PROBES

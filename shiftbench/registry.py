@@ -116,6 +116,14 @@ def _load_plugins() -> None:
 _METHOD = "shiftbench.trainers"
 METHODS = Registry("method", {
     "concurl": Entry(f"{_METHOD}.concurl:ConCURL", "consensus over random projections of the embedding space"),
+    "idfd": Entry(f"{_METHOD}.idfd:IDFD", "instance discrimination and decorrelated features"),
+    "drc": Entry(f"{_METHOD}.drc:DRC", "contrast of assignments, between images and between clusters"),
+    "decl": Entry(f"{_METHOD}.decl:DECL", "contrast of images, with learned centres that sharpen themselves"),
+    "npid": Entry(f"{_METHOD}.npid:NPID", "plain instance discrimination"),
+    "simclr": Entry(f"{_METHOD}.simclr:SimCLR", "contrast of images"),
+    "byol": Entry(f"{_METHOD}.byol:BYOL", "predict what a slow copy says about another view"),
+    "cc": Entry(f"{_METHOD}.cc:CC", "contrast of images, and of clusters"),
+    "pica": Entry(f"{_METHOD}.pica:PICA", "contrast of clusters alone: DRC without its contrast of images"),
 })  # fmt: skip
 
 _NOISE, _BLUR = "shiftbench.corruptions.noise", "shiftbench.corruptions.blur"

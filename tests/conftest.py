@@ -26,9 +26,9 @@ settings.load_profile("shiftbench")
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test finds features that another one, or the user, has stored."""
-    monkeypatch.setenv("SHIFTBENCH_CACHE", str(tmp_path / "feature-cache"))
+    monkeypatch.setenv("SHIFTBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="session")

@@ -13,20 +13,59 @@ from shiftbench.errors import InputError
 
 Range = tuple[float, float]
 
+RATIO = (3 / 4, 4 / 3)  # aspect ratios of a crop
+ATTEMPTS = 10  # to draw a crop that fits
+
+
+@dataclass
+class Draws:
+    """Where the randomness of views comes from: one row of numbers for each image of a step.
+
+    Numbers are drawn for all images of the step, of which this process may hold only some: what happens to an image
+    does not depend on how many processes share the work.
+
+    Attributes:
+        generator: of the numbers, on the images' device.
+        orders: of the orders of operations, on the CPU, so that nothing waits for the device.
+        count: images of the step, in all processes.
+        rows: those of this process.
+    """
+
+    generator: torch.Generator
+    orders: torch.Generator
+    count: int
+    rows: slice
+
+    @classmethod
+    def seeded(cls, seed: int, count: int, device: torch.device | str = "cpu") -> Draws:
+        """Draws for ``count`` images, all in this process."""
+        generators = [torch.Generator(place).manual_seed(seed) for place in (device, "cpu")]
+        return cls(*generators, count, slice(None))
+
+    def uniform(self, number: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+        """float32 (number, B) for this process's B images."""
+        values = torch.empty(number, self.count, device=self.generator.device)
+        return values.uniform_(low, high, generator=self.generator)[:, self.rows]
+
+    def order(self, number: int) -> list[int]:
+        """0..number-1 in a random order, one for all images."""
+        return torch.randperm(number, generator=self.orders).tolist()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Crop, affine map, greyscale, colour jitter, mirroring, in this order; each can be switched off.
+    """Crop, affine map, colour jitter, greyscale, blur, mirroring; each can be switched off.
 
-    Crop, greyscale, jitter and mirroring have the distributions of torchvision's RandomResizedCrop,
-    RandomGrayscale, ColorJitter and RandomHorizontalFlip, with one exception: the four jitter operations come
-    in one random order per batch rather than per image.
+    Crop, jitter, greyscale, blur and mirroring have the distributions of torchvision's RandomResizedCrop (v2,
+    antialiased), ColorJitter, RandomGrayscale, GaussianBlur and RandomHorizontalFlip, with one exception: the four
+    jitter operations come in one random order per batch rather than per image.
 
-    Nothing here adds noise, blurs, warps elastically, pixelates or compresses: an encoder trained on a
-    benchmark corruption would be scored on what it was taught. Jitter does move brightness and contrast; it
-    belongs to the published recipes of natural images, and a recipe of ours leaves it out.
+    An encoder trained with a benchmark corruption is scored on what it was taught. Jitter moves brightness and
+    contrast, and blur is one of the corruptions: both belong to published recipes of natural images, and a recipe of
+    ours leaves them out. Nothing here adds noise, warps elastically, pixelates or compresses.
 
     Args:
+        size: height and width of the views; None = those of the images.
         crop: range of the crop's share of the image area, aspect ratio within 3/4..4/3; None = no crop.
         zoom: range of the affine map's enlargement, drawn on a log scale.
         stretch: the two axes are zoomed apart by up to this factor.
@@ -34,72 +73,103 @@ class Augmentation:
         shear: up to this angle in degrees either way.
         translate: up to this share of the image size, either way and axis. What comes in from outside is
             black.
-        grayscale: probability of losing all colour.
         jitter: strength of brightness, contrast, saturation and hue jitter: factors are drawn from 1 +-
             strength, the hue shift from +-strength turns.
-        second_view: the second view's jitter strengths relative to the first's.
+        jitter_chance: probability that an image is jittered at all.
+        second_view: jitter strengths of all views but the first, relative to the first's.
+        grayscale: probability of losing all colour.
+        grayscale_first: before the jitter, as ConCURL does it, or after it, as SimCLR does.
+        blur: probability of a Gaussian blur.
+        blur_kernel: its width in pixels, odd.
+        blur_sigma: range of its standard deviation in pixels.
         flip: probability of mirroring.
 
     Raises:
         InputError: a value outside its range.
     """
 
+    size: int | None = None
     crop: Range | None = None
     zoom: Range = (1.0, 1.0)
     stretch: float = 1.0
     degrees: float = 0.0
     shear: float = 0.0
     translate: float = 0.0
-    grayscale: float = 0.0
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    jitter_chance: float = 1.0
     second_view: float = 1.0
+    grayscale: float = 0.0
+    grayscale_first: bool = True
+    blur: float = 0.0
+    blur_kernel: int = 23
+    blur_sigma: Range = (0.1, 2.0)
     flip: float = 0.0
 
     def __post_init__(self) -> None:
+        chances = ("jitter_chance", "second_view", "grayscale", "blur", "flip")
         ranges = {
+            "size must be at least 8 pixels": self.size is None or self.size >= 8,
             "crop must rise within 0..1": self.crop is None or 0 < self.crop[0] <= self.crop[1] <= 1,
             "zoom must rise above 0": 0 < self.zoom[0] <= self.zoom[1],
             "stretch must be at least 1": self.stretch >= 1,
             "shear must be within 0..89 degrees": 0 <= self.shear < 90,
             "jitter must be within 0..1, and 0..0.5 for hue": all(0 <= s <= 1 for s in self.jitter)
             and self.jitter[3] <= 0.5,
-            "second_view must be within 0..1": 0 <= self.second_view <= 1,
-            "grayscale and flip must be within 0..1": all(0 <= p <= 1 for p in (self.grayscale, self.flip)),
+            "blur_kernel must be odd and at least 3": self.blur_kernel >= 3 and self.blur_kernel % 2 == 1,
+            "blur_sigma must rise above 0": 0 < self.blur_sigma[0] <= self.blur_sigma[1],
+            **{f"{name} must be within 0..1": 0 <= getattr(self, name) <= 1 for name in chances},
         }
         for rule, kept in ranges.items():
             if not kept:
-                raise InputError(f"trainer.augmentation: {rule}, got {self}.")
+                raise InputError(f"trainer.augmentation: {rule}, got {getattr(self, rule.split()[0])}.")
 
-    def __call__(self, images: torch.Tensor, view: int, generator: torch.Generator) -> torch.Tensor:
+    def __call__(self, images: torch.Tensor, view: int, draws: Draws) -> torch.Tensor:
         """Draw one view of each image.
 
         Args:
             images: uint8 (B, 3, H, W).
-            view: 0 for the first view, 1 for the second.
-            generator: where all randomness comes from; on the images' device.
+            view: 0 for the first view, 1 for the second, ...
+            draws: where all randomness comes from.
 
         Returns:
-            float32 (B, 3, H, W), values 0..255.
+            float32 (B, 3, size, size), values 0..255.
         """
         pixels = images.float()
-        if self.crop:
-            pixels = resized_crop(pixels, crop_boxes(pixels, self.crop, (3 / 4, 4 / 3), generator))
+        height, width = images.shape[-2:]
+        size = (self.size or height, self.size or width)
+        if self.crop or self.flip or size != (height, width):
+            boxes = crop_boxes(height, width, self.crop, draws) if self.crop else _whole(pixels)
+            mirrored = draws.uniform(1)[0] < self.flip if self.flip else None
+            pixels = resized_crop(pixels, boxes, size, mirrored)
         if self.zoom != (1, 1) or self.stretch > 1 or self.degrees or self.shear or self.translate:
-            maps = self._affine_maps(pixels, generator)
-            grid = functional.affine_grid(maps, list(pixels.shape), align_corners=False)
+            grid = functional.affine_grid(self._affine_maps(draws), list(pixels.shape), align_corners=False)
             pixels = functional.grid_sample(pixels, grid, align_corners=False)
-        if self.grayscale:
-            pixels = torch.where(_chance(self.grayscale, pixels, generator), luma(pixels), pixels)
+        if self.grayscale and self.grayscale_first:
+            pixels = self._decoloured(pixels, draws)
         if any(self.jitter):
             strengths = [strength * (self.second_view if view else 1) for strength in self.jitter]
-            pixels = color_jitter(pixels / 255, strengths, generator) * 255
-        if self.flip:
-            pixels = torch.where(_chance(self.flip, pixels, generator), pixels.flip(3), pixels)
+            pixels = color_jitter(pixels, strengths, draws, self.jitter_chance)
+        if self.grayscale and not self.grayscale_first:
+            pixels = self._decoloured(pixels, draws)
+        if self.blur:
+            chosen, spread = draws.uniform(1)[0] < self.blur, draws.uniform(1, *self.blur_sigma)[0]
+            pixels = gaussian_blur(pixels, torch.where(chosen, spread, 0), self.blur_kernel)
         return pixels
 
-    def _affine_maps(self, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def plain(self, images: torch.Tensor) -> torch.Tensor:
+        """The images as they are, brought to ``size``: uint8 (B, 3, H, W) -> float32 (B, 3, size, size), 0..255."""
+        pixels, size = images.float(), self.size
+        if size in (None, images.shape[-1]):
+            return pixels
+        return resized_crop(pixels, _whole(pixels), (size, size))
+
+    def _decoloured(self, pixels: torch.Tensor, draws: Draws) -> torch.Tensor:
+        keep = (draws.uniform(1)[0] >= self.grayscale).float()
+        return torch.lerp(luma(pixels), pixels, keep.view(-1, 1, 1, 1))
+
+    def _affine_maps(self, draws: Draws) -> torch.Tensor:
         """float32 (B, 2, 3): output positions to input positions, rotation @ shear @ scale and an offset."""
-        angle, shear, zoom, stretch, across, down = _uniform((6, len(like)), -1, 1, like, generator)
+        angle, shear, zoom, stretch, across, down = draws.uniform(6, -1, 1)
         angle, tan = angle * math.radians(self.degrees), torch.tan(shear * math.radians(self.shear))
         low, high = (math.log(bound) for bound in self.zoom)
         zoom = torch.exp((low + high) / 2 + zoom * (high - low) / 2)
@@ -110,118 +180,178 @@ class Augmentation:
         return torch.stack(rows, dim=1).view(-1, 2, 3)
 
 
-def crop_boxes(images: torch.Tensor, scale: Range, ratio: Range, generator: torch.Generator) -> torch.Tensor:
+def crop_boxes(height: int, width: int, scale: Range, draws: Draws, ratio: Range = RATIO) -> torch.Tensor:
     """Crops of random area and aspect ratio, whole pixels, as torchvision's RandomResizedCrop draws them.
 
     Returns:
         float32 (B, 4): top, left, height, width. Where ten draws find no crop that fits, the largest central
         one.
     """
-    count, _, height, width = images.shape
-    area = height * width * _uniform((count, 10), *scale, images, generator)
-    aspect = _uniform((count, 10), math.log(ratio[0]), math.log(ratio[1]), images, generator).exp()
+    area = height * width * draws.uniform(ATTEMPTS, *scale)
+    aspect = draws.uniform(ATTEMPTS, math.log(ratio[0]), math.log(ratio[1])).exp()
     tall, wide = (area / aspect).sqrt().round(), (area * aspect).sqrt().round()
     fits = (tall > 0) & (tall <= height) & (wide > 0) & (wide <= width)
-    first = fits.float().argmax(dim=1, keepdim=True)
-    fallback_tall = torch.tensor(min(height, round(width / ratio[0])), device=images.device, dtype=torch.float32)
-    fallback_wide = torch.tensor(min(width, round(height * ratio[1])), device=images.device, dtype=torch.float32)
-    found = fits.any(dim=1)
-    tall = torch.where(found, tall.gather(1, first)[:, 0], fallback_tall)
-    wide = torch.where(found, wide.gather(1, first)[:, 0], fallback_wide)
-    down, across = _uniform((2, count), 0, 1, images, generator)
-    down, across = torch.where(found, down, 0.5), torch.where(found, across, 0.5)
+    first, found = fits.float().argmax(dim=0, keepdim=True), fits.any(dim=0)
+    tall = torch.where(found, tall.gather(0, first)[0], float(min(height, round(width / ratio[0]))))
+    wide = torch.where(found, wide.gather(0, first)[0], float(min(width, round(height * ratio[1]))))
+    down, across = torch.where(found, draws.uniform(2), 0.5)
     top, left = (down * (height - tall + 1)).floor(), (across * (width - wide + 1)).floor()
-    return torch.stack([top.clamp(max=height - tall), left.clamp(max=width - wide), tall, wide], dim=1)
+    return torch.stack([top.minimum(height - tall), left.minimum(width - wide), tall, wide], dim=1)
 
 
-def resized_crop(images: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """Cut one box out of each image and enlarge it bilinearly to the image's size.
+def _whole(images: torch.Tensor) -> torch.Tensor:
+    """The boxes that hold all of each image."""
+    height, width = images.shape[-2:]
+    box = torch.tensor([0.0, 0.0, height, width], device=images.device)
+    return box.expand(len(images), 4)
 
-    Both axes are small matrices per image, so that the batch is two products. A box is never larger than the
-    image, so nothing is reduced and no antialiasing is called for.
+
+def resized_crop(
+    images: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int], mirrored: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Cut one box out of each image and bring it to a size, bilinearly and antialiased.
+
+    Both axes are small matrices per image, so that the batch is two products; mirroring turns one of them round.
 
     Args:
         images: float (B, C, H, W).
         boxes: float (B, 4), top, left, height, width.
+        size: height and width of what is returned.
+        mirrored: bool (B,), which images to mirror; None = none.
 
     Returns:
-        float (B, C, H, W).
+        float (B, C, *size).
     """
-    height, width = images.shape[-2:]
+    count, channels, height, width = images.shape
     top, left, tall, wide = boxes.unbind(dim=1)
-    rows, columns = _bilinear(top, tall, height), _bilinear(left, wide, width)
-    return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
+    rows, columns = _bilinear(top, tall, height, size[0]), _bilinear(left, wide, width, size[1], mirrored)
+    narrow = torch.bmm(images.reshape(count, channels * height, width), columns.transpose(1, 2))
+    rows = rows[:, None].expand(-1, channels, -1, -1).reshape(count * channels, size[0], height)
+    return torch.bmm(rows, narrow.view(count * channels, height, size[1])).view(count, channels, *size)
 
 
-def _bilinear(start: torch.Tensor, length: torch.Tensor, size: int) -> torch.Tensor:
-    pixels = torch.arange(size, device=start.device, dtype=start.dtype)
-    inside = (pixels + 0.5) * (length / size)[:, None] - 0.5
-    source = start[:, None] + inside.clamp(min=0).minimum(length[:, None] - 1)
-    return (1 - (source[:, :, None] - pixels).abs()).clamp(min=0)  # (B, size, size)
+def _bilinear(
+    start: torch.Tensor, length: torch.Tensor, source: int, size: int, mirrored: torch.Tensor | None = None
+) -> torch.Tensor:
+    """float (B, size, source): the weights of the source's pixels in each of the target's, rows sum to 1.
+
+    A triangle as wide as two pixels of the coarser of both grids; what it covers outside the box does not count.
+    """
+    scale = (length / size)[:, None, None]
+    centres = start[:, None, None] + scale * (torch.arange(size, device=start.device)[:, None] + 0.5)
+    if mirrored is not None:
+        centres = torch.where(mirrored[:, None, None], centres.flip(1), centres)
+    pixels = torch.arange(source, device=start.device) + 0.5
+    weights = (1 - (pixels - centres).abs() / scale.clamp(min=1)).clamp(min=0)
+    first, end = start[:, None], (start + length)[:, None]
+    weights = weights * ((pixels > first) & (pixels < end))[:, None]
+    return weights / weights.sum(dim=2, keepdim=True)
 
 
-def color_jitter(images: torch.Tensor, strengths: Sequence[float], generator: torch.Generator) -> torch.Tensor:
+def color_jitter(
+    images: torch.Tensor, strengths: Sequence[float], draws: Draws, chance: float = 1.0
+) -> torch.Tensor:
     """Jitter brightness, contrast, saturation and hue, each image by its own factors, in one order per batch.
 
     Args:
-        images: float (B, 3, H, W), values 0..1.
+        images: float (B, 3, H, W), values 0..255.
         strengths: of the four; factors come from 1 +- strength, the hue shift from +-strength turns.
-        generator: where factors and order come from.
+        draws: where factors and order come from.
+        chance: probability that an image is jittered.
 
     Returns:
-        float (B, 3, H, W), values 0..1.
+        float (B, 3, H, W), values 0..255.
     """
-    shifts = _uniform((4, len(images), 1, 1, 1), -1, 1, images, generator)
-    order = torch.randperm(4, generator=generator, device=images.device)
-    for operation in order.tolist():
-        shift = shifts[operation] * strengths[operation]
-        factor = 1 + shift
-        if operation == 0:
-            images = (images * factor).clamp(0, 1)
-        elif operation == 1:
-            mean = luma(images).mean(dim=(1, 2, 3), keepdim=True)
-            images = torch.lerp(mean, images, factor).clamp(0, 1)
-        elif operation == 2:
-            images = torch.lerp(luma(images), images, factor).clamp(0, 1)
-        else:
+    shifts = draws.uniform(4, -1, 1)
+    if chance < 1:
+        shifts = shifts * (draws.uniform(1) < chance)
+    for operation in draws.order(4):
+        if not strengths[operation]:
+            continue
+        shift = (shifts[operation] * strengths[operation]).view(-1, 1, 1, 1)
+        if operation == 3:
             images = shift_hue(images, shift)
+        elif operation == 0:
+            images = (images * (1 + shift)).clamp_(0, 255)
+        else:
+            grey = luma(images)
+            target = grey if operation == 2 else grey.mean(dim=(2, 3), keepdim=True)
+            images = torch.lerp(target, images, 1 + shift).clamp_(0, 255)
     return images
 
 
 def luma(images: torch.Tensor) -> torch.Tensor:
     """ITU-R 601 grey of RGB images: (B, 3, H, W) -> (B, 1, H, W)."""
-    weights = torch.tensor([0.2989, 0.587, 0.114], device=images.device, dtype=images.dtype)
-    return (images * weights.view(3, 1, 1)).sum(dim=1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    return (0.2989 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
 
 
 def shift_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     """Turn the hue in HSV, keeping saturation and value.
 
-    A channel of an HSV colour is value - chroma * max(0, min(k, 4 - k, 1)), k = (n + 6 hue) mod 6 and n = 5,
-    3, 1 for red, green, blue (Smith 1978 in its piecewise-linear form): no case distinction per pixel.
+    A channel of an HSV colour is value - chroma * clamp(2 - 6 |t|, 0, 1), where t is how many turns lie between the
+    hue and the channel's opposite colour, -1/2..1/2 (Smith 1978 in its piecewise-linear form): no case distinction
+    per pixel.
 
     Args:
-        images: float (B, 3, H, W), values 0..1.
+        images: float (B, 3, H, W), not negative, any scale.
         turns: float, broadcast against (B, 1, H, W); 1 is a whole turn.
     """
     red, green, blue = images.unbind(dim=1)
-    value, chroma = images.amax(dim=1), images.amax(dim=1) - images.amin(dim=1)
-    safe = chroma.clamp_min(1e-12)
-    hue = torch.where(
-        value == red,
-        (green - blue) / safe,
-        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    sixths = torch.lerp(
+        green - blue,
+        torch.lerp(blue - red + 2 * chroma, red - green + 4 * chroma, _differ(value, green)),
+        _differ(value, red),
     )
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device, dtype=images.dtype).view(3, 1, 1)
-    k = (offsets + hue[:, None] + 6 * turns) % 6
-    return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
+    hue = sixths.div_((6 * chroma).clamp_(min=1e-12))[:, None] + turns
+    opposite = torch.tensor([3 / 6, 5 / 6, 1 / 6], device=images.device, dtype=images.dtype).view(3, 1, 1)
+    distance = hue - opposite
+    distance.sub_(distance.round()).abs_().mul_(-6).add_(2).clamp_(0, 1)
+    return value[:, None] - chroma[:, None] * distance
 
 
-def _chance(probability: float, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return _uniform((len(like), 1, 1, 1), 0, 1, like, generator) < probability
+def _differ(larger: torch.Tensor, smaller: torch.Tensor) -> torch.Tensor:
+    """0 where equal, else 1; on a CPU a fraction of what comparing and torch.where take."""
+    return (larger - smaller).mul_(1e30).clamp_(max=1)
 
 
-def _uniform(
-    shape: tuple[int, ...], low: float, high: float, like: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor:
-    return torch.empty(shape, device=like.device).uniform_(low, high, generator=generator)
+def gaussian_blur(images: torch.Tensor, sigma: torch.Tensor, kernel: int) -> torch.Tensor:
+    """Blur each image by its own Gaussian, cut to ``kernel`` pixels, the image mirrored at its border.
+
+    Both axes are small matrices per image, as in :func:`resized_crop`.
+
+    Args:
+        images: float (B, C, H, W).
+        sigma: float (B,), standard deviations in pixels; 0 leaves an image as it is.
+        kernel: odd.
+
+    Returns:
+        float (B, C, H, W).
+
+    Raises:
+        InputError: the images are too small for the kernel.
+    """
+    count, channels, height, width = images.shape
+    if kernel // 2 >= min(height, width):
+        raise InputError(
+            f"trainer.augmentation.blur_kernel={kernel} is too wide for images of {height}x{width} pixels: at most "
+            f"{2 * min(height, width) - 1}."
+        )
+    offsets = torch.arange(-(kernel // 2), kernel // 2 + 1, device=images.device)
+    taps = torch.exp(-(offsets**2) / (2 * sigma.clamp(min=1e-3)[:, None] ** 2))
+    taps = taps / taps.sum(dim=1, keepdim=True)
+    columns = _convolution(taps, offsets, width)
+    rows = columns if height == width else _convolution(taps, offsets, height)
+    blurred = torch.bmm(images.reshape(count, channels * height, width), columns.transpose(1, 2))
+    rows = rows[:, None].expand(-1, channels, -1, -1).reshape(count * channels, height, height)
+    return torch.bmm(rows, blurred.view(count * channels, height, width)).view_as(images)
+
+
+def _convolution(taps: torch.Tensor, offsets: torch.Tensor, size: int) -> torch.Tensor:
+    """float (B, size, size): convolution with taps (B, kernel) on a line that is mirrored at its ends."""
+    places = (torch.arange(size, device=taps.device)[:, None] + offsets).abs()
+    places = (size - 1) - ((size - 1) - places).abs()
+    matrix = taps.new_zeros(len(taps), size, size)
+    return matrix.scatter_add_(2, places.expand(len(taps), -1, -1), taps[:, None].expand(-1, size, -1))

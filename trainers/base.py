@@ -3,11 +3,49 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
+
+from shiftbench.errors import InputError
+
+
+def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in float32 if it is in half precision, as it is otherwise: what a loss computes in."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def gathered(tensor: torch.Tensor) -> torch.Tensor:
+    """The rows of all ranks, in the order of the ranks; the tensor itself where there is one process.
+
+    A loss of gathered rows is the loss of the whole batch on every rank. Its gradient flows back to the rows of this
+    rank, summed over the ranks, so that the mean over the ranks of a parameter's gradients is the whole batch's.
+
+    Args:
+        tensor: (B, ...), of equal shape on every rank.
+
+    Returns:
+        (ranks * B, ...).
+    """
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        return tensor
+    return _Gathered.apply(tensor)
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
+        parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        total = gradients[0].contiguous().clone()
+        distributed.all_reduce(total)
+        return total.chunk(distributed.get_world_size())[distributed.get_rank()]
 
 
 class Method(nn.Module, ABC):
@@ -24,38 +62,79 @@ class Method(nn.Module, ABC):
         k: number of clusters.
 
     Attributes:
-        views: how many augmented views of each image :meth:`losses` wants.
+        views: how many views of each image :meth:`losses` wants.
         heads: what is saved with the encoder, :class:`~shiftbench.encoders.backbones.Head` by name; the first
-            is its default feature.
+            is its default feature. The one called ``cluster`` gives (B, k) scores whose largest names the cluster.
         precision: what :meth:`encode` computes in; set by the engine.
+        progress: share of the training's steps that are done, 0..1; set by the engine before each step.
+        diagnostics: detached scalars about the last step that are no part of the loss, such as the smallest and the
+            largest share of a cluster (``mass_min``, ``mass_max``).
+
+    Raises:
+        InputError: fewer than two clusters, or more clusters than images.
     """
 
     views: int = 2
     precision: torch.dtype = torch.float32
+    progress: float = 0.0
 
     def __init__(self, backbone: Any, *, samples: int, k: int) -> None:
         super().__init__()
+        if not 2 <= k <= samples:
+            raise InputError(f"k={k} clusters for {samples} images: at least 2 and at most {samples} make sense.")
         self.backbone = backbone
         self.samples = samples
         self.k = k
         self.heads = nn.ModuleDict()
+        self.diagnostics: dict[str, torch.Tensor] = {}
 
-    def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """The backbone's features, float32 (B, D). Only it runs in low precision: heads and losses never do."""
+    def encode(self, images: torch.Tensor, backbone: nn.Module | None = None) -> torch.Tensor:
+        """The backbone's features, float32 (B, D). Only it runs in low precision: heads and losses never do.
+
+        Args:
+            images: float (B, 3, H, W), normalised.
+            backbone: another network to use; None is ``self.backbone``.
+        """
         low = self.precision != torch.float32
         with torch.autocast(images.device.type, dtype=self.precision if low else None, enabled=low):
-            return self.backbone(images).float()
+            return (self.backbone if backbone is None else backbone)(images).float()
+
+    def hidden(self, views: Sequence[torch.Tensor], backbone: nn.Module | None = None) -> list[torch.Tensor]:
+        """:meth:`encode` of each view, with the rows of all ranks, so that heads and losses see the whole batch.
+
+        Each view goes through the network by itself, so that BatchNorm sees one view at a time.
+        """
+        return [gathered(self.encode(view, backbone)) for view in views]
 
     @abstractmethod
     def losses(self, views: Sequence[torch.Tensor], index: torch.Tensor) -> dict[str, torch.Tensor]:
         """The weighted terms whose sum is the loss.
 
         Args:
-            views: ``self.views`` tensors, float (B, 3, H, W), normalised: augmentations of the same B images.
+            views: ``self.views`` tensors, float (B, 3, H, W), normalised: augmentations of the same B images, this
+                rank's share of the batch.
             index: int64 (B,), which training images these are.
 
         Returns:
             ``{name: scalar}``; the same names in every step.
+        """
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimiser trains: dicts of ``params`` and ``lr_scale``, which multiplies the learning rate."""
+        return [{"params": [one for one in self.parameters() if one.requires_grad], "lr_scale": 1.0}]
+
+    def watch_masses(self, assignments: torch.Tensor) -> None:
+        """Note the smallest and the largest share of a cluster; ``assignments`` is float (B, k), rows summing to 1."""
+        masses = assignments.detach().mean(dim=0)
+        self.diagnostics |= {"mass_min": masses.min(), "mass_max": masses.max()}
+
+    def before_epoch(self, epoch: int, images: Callable[[], Iterator[torch.Tensor]]) -> None:
+        """Called before each epoch, in training mode, without gradients (initialise centres).
+
+        Args:
+            epoch: its number, from 0.
+            images: gives all training images in their order, not augmented: batches of normalised float
+                (B, 3, H, W), the same on every rank.
         """
 
     def before_step(self) -> None:

@@ -4,7 +4,7 @@ Deshmukh, Regatti, Manavoglu, Dogan, "Representation learning for clustering via
 Learning 2022. Instance discrimination on one view, and agreement of both views' balanced soft assignments as seen
 through many fixed random transformations of the embedding space. The weights keep the names of the published code:
 ``alpha`` for the soft (population) term, ``beta`` for the exemplar term, ``gamma`` for the consensus term; every
-published run has 0, 1, 1.
+published run has 0, 1, 1. An older version, arXiv 2010.01245, had BYOL's loss as its exemplar term.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from shiftbench.encoders.backbones import Head
 from shiftbench.errors import InputError
-from shiftbench.trainers.base import Method
+from shiftbench.trainers.base import Method, at_least_float32, gathered
+from shiftbench.trainers.byol import byol_loss, follow, slow_copy, slow_momentum
 from shiftbench.trainers.instance import InstanceBank
 
 
@@ -59,8 +60,9 @@ def population_loss(
     Returns:
         Scalar, mean over the batch and over leading dimensions.
     """
-    log_p1 = functional.log_softmax(scores1 / temperature, dim=-1)
-    log_p2 = functional.log_softmax(scores2 / temperature, dim=-1)
+    log_p1, log_p2 = (
+        functional.log_softmax(at_least_float32(scores) / temperature, dim=-1) for scores in (scores1, scores2)
+    )
     return -(q2 * log_p1 + q1 * log_p2).sum(dim=-1).mean() / 2
 
 
@@ -72,28 +74,29 @@ def consensus_loss(
     q2: torch.Tensor,
     transforms: torch.Tensor,
     temperature: float = 0.1,
+    learn_prototypes: bool = False,
 ) -> torch.Tensor:
     """:func:`population_loss` with cosines taken after each of M linear maps, the mean over the maps.
 
-    All maps and both views go through one product. Since neither maps nor prototypes are trained here, R'R c
-    is formed first: <R z, R c> = <z, R'R c>, and R z itself is needed for its length alone.
+    All maps and both views go through one product. There are fewer prototypes than images, so R'R c is formed first:
+    <R z, R c> = <z, R'R c>, and R z itself is needed for its length alone.
 
     Args:
         z1, z2: float (B, D), the clustering head's output for two views; not normalised.
-        prototypes: float (K, D), unit rows; used as constants.
+        prototypes: float (K, D), unit rows.
         q1, q2: float (B, K), assignments, constant.
         transforms: float (M, P, D).
         temperature: of the predictions.
+        learn_prototypes: whether the gradient goes to the prototypes too.
 
     Returns:
-        Scalar; the gradient goes to ``z1`` and ``z2`` only.
+        Scalar; the gradient goes to ``z1`` and ``z2``, never to the maps or the assignments.
     """
     count, _, dim = transforms.shape
     transforms = transforms.detach()
     z = torch.cat([z1, z2])
-    with torch.no_grad():
-        mapped = prototypes @ transforms.transpose(1, 2)  # (M, K, P)
-        folded = (functional.normalize(mapped, dim=2) @ transforms).reshape(-1, dim)  # (M K, D)
+    mapped = (prototypes if learn_prototypes else prototypes.detach()) @ transforms.transpose(1, 2)  # (M, K, P)
+    folded = (functional.normalize(mapped, dim=2) @ transforms).reshape(-1, dim)  # (M K, D)
     lengths = (z @ transforms.reshape(-1, dim).t()).view(len(z), count, -1).norm(dim=2)  # (2B, M)
     cosines = (z @ folded.t()).view(len(z), count, -1) / lengths.clamp_min(1e-12)[:, :, None]  # (2B, M, K)
     scores1, scores2 = cosines.transpose(0, 1).split([len(z1), len(z2)], dim=1)
@@ -128,19 +131,24 @@ def random_transforms(
 class ConCURL(Method):
     """Instance discrimination plus consensus over random transformations of the embedding space.
 
-    With ``alpha=0``, as published, the prototypes get no gradient: they stay the random directions they start
-    as.
+    As published, with ``alpha=0`` and detached prototypes, these get no gradient: they stay the random directions they
+    start as.
 
     Args:
         backbone, samples, k: see :class:`Method`; k is the number of prototypes.
-        alpha: weight of the soft (population) term, the only one that trains the prototypes.
-        beta: weight of the exemplar term (instance discrimination, first view).
+        alpha: weight of the soft (population) term.
+        beta: weight of the exemplar term.
         gamma: weight of the consensus term.
-        tau: temperature of the exemplar term.
+        exemplar: ``instance``, instance discrimination of the first view; or ``byol``, of the older version, in both
+            directions.
+        prototypes: ``detached``: trained by the soft term only, as published; ``learned``: by the consensus term
+            too; ``frozen``: by neither.
+        tau: temperature of instance discrimination.
         negatives: m of its noise-contrastive estimate; 0 = exact softmax over all images.
         bank_momentum: share of the old entry kept in a bank update.
+        slow_momentum: of the slow network of BYOL at the start.
         instance_dim: width of the instance head, the default feature.
-        hidden_dim, cluster_dim: widths of the clustering head.
+        hidden_dim, cluster_dim: widths of the clustering head, the former also of BYOL's projector and predictor.
         transforms: ``projection`` or ``diagonal``.
         transform_count: M.
         projection_dim: P.
@@ -162,9 +170,12 @@ class ConCURL(Method):
         alpha: float = 0.0,
         beta: float = 1.0,
         gamma: float = 1.0,
+        exemplar: Literal["instance", "byol"] = "instance",
+        prototypes: Literal["detached", "learned", "frozen"] = "detached",
         tau: float = 0.85,
         negatives: int = 4096,
         bank_momentum: float = 0.5,
+        slow_momentum: float = 0.996,
         instance_dim: int = 128,
         hidden_dim: int = 2048,
         cluster_dim: int = 256,
@@ -182,22 +193,28 @@ class ConCURL(Method):
             raise InputError("ConCURL's dimensions, transform_count and sinkhorn_iterations must be at least 1.")
         if temperature <= 0 or eps <= 0:
             raise InputError(f"temperature={temperature} and eps={eps} must be above 0.")
-        self.alpha, self.beta, self.gamma = alpha, beta, gamma
+        if not 0 <= slow_momentum < 1:
+            raise InputError(f"slow_momentum={slow_momentum} must be within 0..1.")
+        self.alpha, self.beta, self.gamma, self.exemplar = alpha, beta, gamma, exemplar
         self.temperature, self.eps, self.sinkhorn_iterations = temperature, eps, sinkhorn_iterations
-        self.views = 2 if self.clusters else 1
+        self.slow_momentum, self.learn_prototypes = slow_momentum, prototypes == "learned"
+        self.views = 2 if self.clusters or exemplar == "byol" else 1
         width = backbone.feature_dim
-        if beta:
+        if beta and exemplar == "instance":
             self.heads["head"] = Head([width, instance_dim], normalize=True)
             self.bank = InstanceBank(
                 samples, instance_dim, temperature=tau, momentum=bank_momentum, negatives=negatives
             )
+        elif beta:
+            self.heads["head"] = Head([width, hidden_dim, instance_dim], batch_norm=True)
+            self.predictor = Head([instance_dim, hidden_dim, instance_dim], batch_norm=True)
+            self.slow = nn.ModuleDict({"backbone": slow_copy(backbone), "head": slow_copy(self.heads["head"])})
         if self.clusters:
             self.heads["cluster_head"] = Head([width, hidden_dim, cluster_dim], batch_norm=True)
-            self.prototypes = nn.Parameter(functional.normalize(torch.randn(k, cluster_dim), dim=1))
+            directions = functional.normalize(torch.randn(k, cluster_dim), dim=1)
+            self.prototypes = nn.Parameter(directions, requires_grad=prototypes != "frozen")
         if gamma:
-            generator = torch.Generator().manual_seed(
-                torch.initial_seed()
-            )  # the run's seed: the maps depend on it alone
+            generator = torch.Generator().manual_seed(torch.initial_seed())  # the maps depend on the run's seed alone
             maps = random_transforms(transforms, transform_count, projection_dim, cluster_dim, generator)
             self.register_buffer("transforms", maps)
 
@@ -213,24 +230,45 @@ class ConCURL(Method):
 
     def losses(self, views: Sequence[torch.Tensor], index: torch.Tensor) -> dict[str, torch.Tensor]:
         """The weighted terms ``exemplar``, ``population``, ``consensus``, those of weight 0 left out."""
-        hidden = [self.encode(view) for view in views]  # one pass per view: BatchNorm sees one view at a time
+        hidden = self.hidden(views)
         terms = {}
         if self.beta:
-            features = self.heads["head"](hidden[0])
-            terms["exemplar"] = self.beta * self.bank.loss(features, index)
-            self._seen = features.detach(), index
+            likeness = self._instance(hidden[0], index) if self.exemplar == "instance" else self._byol(hidden, views)
+            terms["exemplar"] = self.beta * likeness
         if self.clusters:
-            z1, z2 = (self.heads["cluster_head"](features) for features in hidden)
-            scores1, scores2 = (functional.normalize(z, dim=1) @ self.prototypes.t() for z in (z1, z2))
-            q1, q2 = (sinkhorn(scores, self.eps, self.sinkhorn_iterations) for scores in (scores1, scores2))
-            if self.alpha:
-                terms["population"] = self.alpha * population_loss(scores1, scores2, q1, q2, self.temperature)
-            if self.gamma:
-                consensus = consensus_loss(z1, z2, self.prototypes, q1, q2, self.transforms, self.temperature)
-                terms["consensus"] = self.gamma * consensus
+            terms |= self._agreement(*hidden)
         return terms
 
     def after_step(self) -> None:
-        """Move the bank entries of this batch."""
-        if self.beta:
+        """Move the bank entries of this batch, or the slow network."""
+        if self.beta and self.exemplar == "instance":
             self.bank.update(*self._seen)
+        elif self.beta:
+            momentum = slow_momentum(self.slow_momentum, self.progress)
+            follow(self.slow["backbone"], self.backbone, momentum)
+            follow(self.slow["head"], self.heads["head"], momentum)
+
+    def _instance(self, hidden: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        features, index = self.heads["head"](hidden), gathered(index)
+        self._seen = features.detach(), index
+        return self.bank.loss(features, index)
+
+    def _byol(self, hidden: Sequence[torch.Tensor], views: Sequence[torch.Tensor]) -> torch.Tensor:
+        with torch.no_grad():
+            target1, target2 = (self.slow["head"](one) for one in self.hidden(views, self.slow["backbone"]))
+        first, second = (self.predictor(self.heads["head"](one)) for one in hidden)
+        return byol_loss(first, target2) + byol_loss(second, target1)
+
+    def _agreement(self, hidden1: torch.Tensor, hidden2: torch.Tensor) -> dict[str, torch.Tensor]:
+        z1, z2 = (self.heads["cluster_head"](hidden) for hidden in (hidden1, hidden2))
+        scores1, scores2 = (functional.normalize(z, dim=1) @ self.prototypes.t() for z in (z1, z2))
+        q1, q2 = (sinkhorn(scores, self.eps, self.sinkhorn_iterations) for scores in (scores1, scores2))
+        terms = {}
+        if self.alpha:
+            terms["population"] = self.alpha * population_loss(scores1, scores2, q1, q2, self.temperature)
+        if self.gamma:
+            consensus = consensus_loss(
+                z1, z2, self.prototypes, q1, q2, self.transforms, self.temperature, self.learn_prototypes
+            )
+            terms["consensus"] = self.gamma * consensus
+        return terms

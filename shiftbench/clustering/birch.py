@@ -9,12 +9,12 @@ import numpy as np
 from sklearn.cluster import Birch as Tree
 from sklearn.exceptions import ConvergenceWarning
 
-from shiftbench.clustering.library import Ids, LibraryClusterer, Matrix, Rule, nearest_row
+from shiftbench.clustering.library import Ids, LibraryClusterer, Matrix, Rule, settle
 
 
 @dataclass(frozen=True)
 class Birch(LibraryClusterer):
-    """Birch with Ward's method over the subclusters, whose radius is changed until there are neither too few nor too many.
+    """Ward's method over Birch's subclusters, whose radius is changed until they are neither too few nor too many.
 
     Attributes:
         subclusters: how many may be left to be merged, or 4 k if that is more.
@@ -38,8 +38,7 @@ class Birch(LibraryClusterer):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             tree.set_params(n_clusters=k).partial_fit()
-        rule = nearest_row(tree.subcluster_centers_.astype(np.float32), tree.subcluster_labels_)
-        return rule(points), rule, ""
+        return *settle(points, tree.subcluster_centers_.astype(np.float32), tree.subcluster_labels_), ""
 
 
 def _subclusters(points: Matrix, radius: float) -> Tree:

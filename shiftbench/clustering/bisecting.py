@@ -16,5 +16,4 @@ class BisectingKMeans(LibraryClusterer):
 
     def _fit(self, points: Matrix, k: int, seed: int) -> tuple[Ids, Rule, str]:
         model = Bisecting(k, random_state=seed, init="k-means++").fit(points)
-        used, ids = np.unique(model.labels_, return_inverse=True)
-        return ids, lambda others: np.searchsorted(used, model.predict(others)), ""
+        return model.labels_.astype(np.int64), model.predict, ""

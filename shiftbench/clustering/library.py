@@ -135,9 +135,10 @@ class LibraryClusterer(Clusterer):
         """The partition of the fitted images; trivial where no algorithm is needed or could work."""
         if k == 1:
             return np.zeros(len(points), np.int64), nearest_row(points[:1], np.zeros(1, np.int64)), ""
-        distinct, labels = np.unique(points, axis=0, return_inverse=True)
-        if len(distinct) <= k:
-            return labels.reshape(-1).astype(np.int64), nearest_row(distinct, np.arange(len(distinct))), ""
+        if len(np.unique(points[: 4 * k], axis=0)) <= k:  # else spare the sorting of all
+            distinct, labels = np.unique(points, axis=0, return_inverse=True)
+            if len(distinct) <= k:
+                return labels.reshape(-1).astype(np.int64), nearest_row(distinct, np.arange(len(distinct))), ""
         return self._fit(points, k, seed)
 
     @abstractmethod
@@ -162,6 +163,14 @@ def nearest_row(rows: Matrix, ids: Ids) -> Rule:
     """
     half_norms = np.einsum("nd,nd->n", rows, rows) / 2
     return lambda points: ids[(points @ rows.T - half_norms).argmax(axis=1)]
+
+
+def settle(points: Matrix, rows: Matrix, ids: Ids) -> tuple[Ids, Rule]:
+    """Label points by :func:`nearest_row`, leave out the ids that none gets, and number the others from 0."""
+    found = nearest_row(rows, ids)(points)
+    kept = np.isin(ids, found)
+    used, names = np.unique(ids[kept], return_inverse=True)
+    return np.searchsorted(used, found), nearest_row(rows[kept], names)
 
 
 def _assign(points: Matrix, standard: Standard, rule: Rule) -> Ids:

@@ -50,7 +50,7 @@ def plus_plus(points: Matrix, k: int, seeds: Sequence[int]) -> Ids:
     chosen = np.empty((len(seeds), k), np.int64)
     chosen[:, 0] = draws[:, 0] * n
     closer = np.empty((len(seeds), trials, n), np.float32)
-    _lower(points, chosen[:, :1], np.full((len(seeds), n), np.inf, np.float32), closer)
+    _lower(points, chosen[:, :1].copy(), np.full((len(seeds), n), np.inf, np.float32), closer)
     closest = closer[:, 0].copy()
     for step in range(1, k):
         candidates = np.empty((len(seeds), trials), np.int64)
@@ -81,9 +81,9 @@ class _State(NamedTuple):
     lower: Matrix  # (S, N, G)
     starts: Ids  # (G + 1,) first center of each group
     group_of: Ids  # (k,)
-    moved: Matrix  # (S, k)
-    moved_group: Matrix  # (S, G)
-    moved_most: Matrix  # (S,)
+    moved: Reals  # (S, k) how far centers have come; float64, since small steps add up
+    moved_group: Reals  # (S, G) the farthest of each step, in the group
+    moved_most: Reals  # (S,) the farthest of each step
     changed: NDArray[np.bool_]  # (S,) in the last iteration
 
 
@@ -96,9 +96,8 @@ def _begin(points: Matrix, centers: Matrix) -> _State:
         centers=centers.copy(), sums=np.zeros(centers.shape), counts=np.zeros((seeds, k), np.int64),
         labels=np.zeros((seeds, n), np.int32), upper=np.full((seeds, n), np.inf, np.float32),
         beyond=np.full((seeds, n), -np.inf, np.float32), lower=np.full((seeds, n, groups), -np.inf, np.float32),
-        starts=starts, group_of=np.repeat(np.arange(groups), np.diff(starts)), moved=np.zeros((seeds, k), np.float32),
-        moved_group=np.zeros((seeds, groups), np.float32), moved_most=np.zeros(seeds, np.float32),
-        changed=np.zeros(seeds, np.bool_),
+        starts=starts, group_of=np.repeat(np.arange(groups), np.diff(starts)), moved=np.zeros((seeds, k)),
+        moved_group=np.zeros((seeds, groups)), moved_most=np.zeros(seeds), changed=np.zeros(seeds, np.bool_),
     )  # fmt: skip
     state.counts[:, 0], state.sums[:, 0] = n, points.sum(axis=0, dtype=np.float64)
     return state
@@ -147,9 +146,9 @@ def _update(points: Matrix, seed: int, state: _State, unit: bool) -> float:
     means = np.where(filled, sums / np.where(filled, lengths[:, None], 1), centers).astype(np.float32)
     shifts = np.linalg.norm((means - centers).astype(np.float64), axis=1)
     centers[:] = means
-    state.moved[seed] += shifts * _MORE
-    state.moved_group[seed] += np.maximum.reduceat(shifts, state.starts[:-1]) * _MORE
-    state.moved_most[seed] += shifts.max() * _MORE
+    state.moved[seed] += shifts * (1 + _SLACK)
+    state.moved_group[seed] += np.maximum.reduceat(shifts, state.starts[:-1]) * (1 + _SLACK)
+    state.moved_most[seed] += shifts.max() * (1 + _SLACK)
     return float(np.square(shifts).sum()) if state.changed[seed] else -np.inf
 
 
@@ -242,12 +241,8 @@ def _reassign_block(points: Matrix, first: int, last: int, s: int, state: _State
     about without branching, which a processor could not foresee.
     """
     labels, upper, beyond, lower = state.labels[s], state.upper[s], state.beyond[s], state.lower[s]
-    centers, moved, moved_group, moved_most = (
-        state.centers[s],
-        state.moved[s],
-        state.moved_group[s],
-        state.moved_most[s],
-    )
+    centers, moved_most = state.centers[s], np.float32(state.moved_most[s])
+    moved, moved_group = state.moved[s].astype(np.float32), state.moved_group[s].astype(np.float32)
     doubtful, squares, size = np.empty(last - first, np.int32), np.empty(last - first, np.float32), 0
     for i in range(first, last):
         doubtful[size] = i

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans as Sklearn
 
-from shiftbench.clustering.library import Ids, LibraryClusterer, Matrix, Rule, nearest_row
+from shiftbench.clustering.library import Ids, LibraryClusterer, Matrix, Rule, settle
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,4 @@ class MiniBatchKMeans(LibraryClusterer):
 
     def _fit(self, points: Matrix, k: int, seed: int) -> tuple[Ids, Rule, str]:
         model = Sklearn(k, batch_size=self.batch_size, n_init=self.n_init, random_state=seed).fit(points)
-        used = np.unique(model.labels_)
-        rule = nearest_row(model.cluster_centers_[used], np.arange(len(used)))
-        return rule(points), rule, ""
+        return *settle(points, model.cluster_centers_, np.arange(k)), ""

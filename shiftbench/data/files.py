@@ -47,25 +47,28 @@ def load_folder(path: str, size: int = 32) -> Dataset:
 
 
 def _parts(root: Path) -> tuple[Listed, Listed]:
-    if not (root / "train").is_dir():
+    parts = [name for name in ("train", "test", "val") if (root / name).is_dir()][:2]
+    if not parts:
         found = _list(root)
         fit, score = divide(len(found))
         return [found[i] for i in fit], [found[i] for i in score]
-    scored = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
-    if scored is None:
-        raise InputError(f"{str(root)!r} holds train, but neither test nor val.")
-    train, test = _list(root / "train"), _list(scored)
-    only = [
-        sorted({name for name, _ in one} - {name for name, _ in other}) for one, other in ((train, test), (test, train))
-    ]
-    if any(only):
-        where = [
-            f"{', '.join(map(repr, names[:NAMED]))} only in {part}"
-            for names, part in zip(only, ("train", scored.name), strict=True)
-            if names
-        ]
-        raise InputError(f"{str(root)!r}: train and {scored.name} hold different classes ({'; '.join(where)}).")
+    if len(parts) < 2 or parts[0] != "train":
+        raise InputError(f"{str(root)!r} holds {' and '.join(parts)}; train, and test or val beside it, are needed.")
+    train, test = (_list(root / name) for name in parts)
+    _check_classes(root, {name: {one for one, _ in found} for name, found in zip(parts, (train, test), strict=True)})
     return train, test
+
+
+def _check_classes(root: Path, classes: dict[str, set[str]]) -> None:
+    """Raise InputError unless both parts have the same classes, or both have none."""
+    common = set.intersection(*classes.values())
+    only = {part: sorted(names - common) for part, names in classes.items()}
+    if {""} in classes.values() and not common:
+        labelled = next(part for part, names in classes.items() if names != {""})
+        raise InputError(f"{str(root)!r} has class folders in {labelled} only: sort both parts or none.")
+    if any(only.values()):
+        where = [f"{', '.join(map(repr, names[:NAMED]))} only in {part}" for part, names in only.items() if names]
+        raise InputError(f"{str(root)!r}: its parts hold different classes ({'; '.join(where)}).")
 
 
 def _list(folder: Path) -> Listed:

@@ -66,22 +66,22 @@ SOURCES = {
     ),
     "cifar10": Source(
         ("cifar-10-batches-py",), (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"),
-        "unpack cifar-10-python.tar.gz there.",
+        "unpack cifar-10-python.tar.gz in the data folder.",
         lambda root, sets: sets.CIFAR10(root, download=True),
     ),
     "cifar100": Source(
         ("cifar-100-python",), ("train", "test", "meta"),
-        "unpack cifar-100-python.tar.gz there.",
+        "unpack cifar-100-python.tar.gz in the data folder.",
         lambda root, sets: sets.CIFAR100(root, download=True),
     ),
     "stl10": Source(
         ("stl10_binary",), ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"),
-        "unpack stl10_binary.tar.gz (2.6 GB) there.",
+        "unpack stl10_binary.tar.gz (2.6 GB) in the data folder.",
         lambda root, sets: sets.STL10(root, download=True),
     ),
     "tiny_imagenet": Source(
         ("tiny-imagenet-200",), ("wnids.txt", "words.txt", "train", "val/images", "val/val_annotations.txt"),
-        "unpack the official tiny-imagenet-200.zip (cs231n.stanford.edu) there and leave its folders as they are.",
+        "unpack the official tiny-imagenet-200.zip (cs231n.stanford.edu) in the data folder and leave it as it is.",
     ),
     "imagenet": Source(_IMAGENET, _TREE, _REQUEST),
     "imagenet10": Source(("imagenet10", *_IMAGENET), _TREE, f"{_REQUEST} Ten of its classes are enough."),
@@ -153,15 +153,12 @@ def locate(name: str, root: str | None = None, download: bool = False) -> Path:
         _download(name, source, base)
         folder = _folder(source, base)
     if folder is None:
-        tried = next((base / part for part in source.folders if (base / part).is_dir()), base / source.folders[0])
-        lacks = [pattern for pattern in source.files if not _matches(tried, pattern)] if tried.is_dir() else []
-        what = (
-            f"no {lacks[0]} in {str(tried)!r}"
-            if lacks and tried != base
-            else f"no {source.folders[0]} in {str(base)!r}"
-        )
+        tried = next((base / part for part in source.folders if part != "." and (base / part).is_dir()), None)
+        what = f"{source.folders[0]} in {str(base)!r}"
+        if tried is not None:
+            what = f"{next(file for file in source.files if not _matches(tried, file))} in {str(tried)!r}"
         raise InputError(
-            f"{name} is not there: {what}. {source.advice} Another folder is named with data.root=DIR or SHIFTBENCH_DATA."
+            f"{name} is not there: no {what}. {source.advice} Another folder is named with data.root=DIR or SHIFTBENCH_DATA."
         )
     return folder
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from shiftbench.encoders.base import Encoder
+from shiftbench.encoders.base import Encoder, weights_hash
 from shiftbench.errors import InputError
 from shiftbench.registry import import_target
 
@@ -29,10 +32,23 @@ def load_callable(location: str, *, device: torch.device) -> Encoder:
 def wrap_callable(function: Callable[[torch.Tensor], Any], name: str) -> Encoder:
     """An :class:`Encoder` around any callable uint8 (N, 3, H, W) -> (N, D) tensor or array.
 
-    Its name is all that can be known of it, so that is its fingerprint.
+    Its fingerprint is that of its name, its source file and, of a torch module, its weights. What else it computes with
+    cannot be known, so its features are never taken from an earlier evaluation.
     """
 
     def compute(images: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"backbone": torch.as_tensor(function(images))}
 
-    return Encoder(name, compute, fingerprint=hashlib.sha256(name.encode()).hexdigest())
+    encoder = Encoder(name, compute, fingerprint=hashlib.sha256(_known(function, name)).hexdigest())
+    encoder.traceable = False
+    return encoder
+
+
+def _known(function: Callable[..., Any], name: str) -> bytes:
+    known = name.encode()
+    try:
+        source = inspect.getsourcefile(function if inspect.isroutine(function) else type(function))
+        known += Path(source).read_bytes() if source else b""
+    except (TypeError, OSError):  # built in, or typed into an interpreter
+        pass
+    return known + (weights_hash(function).encode() if isinstance(function, nn.Module) else b"")

@@ -6,9 +6,14 @@ not, the features still tell the classes apart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
+from sklearn.decomposition import PCA
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.utils.extmath import randomized_svd
 
 from shiftbench.errors import InputError
 from shiftbench.metrics.external import Ids, as_ids
@@ -26,12 +31,14 @@ class KnnProbe:
 
     Args:
         k: number of neighbours.
+        dimensions: longer features, as raw pixels are, are compared by their projections on so many leading singular
+            directions of the kept ones.
         limit: images kept for comparison, at most.
         seed: of the sample.
     """
 
-    def __init__(self, k: int = 20, limit: int = LIMIT, seed: int = 0) -> None:
-        self.k, self.limit, self.seed = k, limit, seed
+    def __init__(self, k: int = 20, dimensions: int = 256, limit: int = LIMIT, seed: int = 0) -> None:
+        self.k, self.dimensions, self.limit, self.seed = k, dimensions, limit, seed
 
     def fit(self, features: ArrayLike, labels: ArrayLike) -> KnnProbe:
         """Keep float ``(N, D)`` features and their classes, integers ``(N,)`` from 0.
@@ -40,8 +47,17 @@ class KnnProbe:
             InputError: they do not fit each other, or are not finite.
         """
         array, self._classes = _sample(features, labels, self.limit, self.seed)
-        self._reference = _unit(array)
+        self._width, self._turn = array.shape[1], None
+        unit = _unit(array)
+        if min(unit.shape) > self.dimensions:
+            self._turn = np.ascontiguousarray(
+                randomized_svd(unit, self.dimensions, n_iter=2, random_state=self.seed)[2].T
+            )
+        self._reference = self._directions(unit)
         return self
+
+    def _directions(self, unit: Features) -> Features:
+        return unit if self._turn is None else _unit(unit @ self._turn)
 
     def predict(self, features: ArrayLike) -> Ids:
         """int64 ``(M,)``, the class of each row of float ``(M, D)``.
@@ -49,27 +65,37 @@ class KnnProbe:
         Raises:
             InputError: features of another dimension, or not finite.
         """
-        array = _fitting(features, self._reference.shape[1])
+        array = _fitting(features, self._width)
         k, n_classes = min(self.k, len(self._classes)), int(self._classes.max()) + 1
         found = np.empty(len(array), np.int64)
         for start in range(0, len(array), _BLOCK):
-            cosines = _unit(array[start : start + _BLOCK]) @ self._reference.T
+            cosines = self._directions(_unit(array[start : start + _BLOCK])) @ self._reference.T
             _vote(cosines, self._classes, k, n_classes, found[start : start + _BLOCK])
         return found
 
 
 class LinearProbe:
-    """Ridge regression of standardised features onto the classes (scikit-learn), deterministic.
+    """Ridge regression of centred features onto the classes (scikit-learn), deterministic.
+
+    Features are not standardised one by one: a pixel that is nearly constant on clean images would get a weight with
+    which the least shift drowns all others.
 
     Args:
-        penalty: of the squared weights, where each feature has variance 1.
+        penalties: of the squared weights, where a feature has variance 1 on average; leave-one-out error on the clean
+            images chooses among them.
         dimensions: more features than these are first reduced to so many principal components.
         limit: images it is fitted on, at most.
         seed: of the sample and of the components.
     """
 
-    def __init__(self, penalty: float = 1.0, dimensions: int = 512, limit: int = LIMIT, seed: int = 0) -> None:
-        self.penalty, self.dimensions, self.limit, self.seed = penalty, dimensions, limit, seed
+    def __init__(
+        self,
+        penalties: Sequence[float] = (1.0, 10.0, 100.0, 1000.0),
+        dimensions: int = 512,
+        limit: int = LIMIT,
+        seed: int = 0,
+    ) -> None:
+        self.penalties, self.dimensions, self.limit, self.seed = tuple(penalties), dimensions, limit, seed
 
     def fit(self, features: ArrayLike, labels: ArrayLike) -> LinearProbe:
         """Fit to float ``(N, D)`` features and their classes, integers ``(N,)`` from 0.
@@ -77,23 +103,20 @@ class LinearProbe:
         Raises:
             InputError: they do not fit each other, are not finite, or are of a single class.
         """
-        from sklearn.decomposition import PCA
-        from sklearn.linear_model import RidgeClassifier
-
         array, classes = _sample(features, labels, self.limit, self.seed)
         if len(np.unique(classes)) < 2:
             raise InputError("a linear probe needs at least 2 classes.")
-        mean, scale = array.mean(axis=0, dtype=np.float64), array.std(axis=0, dtype=np.float64)
-        scale = np.where(scale > 0, scale, 1.0)  # a constant feature stays 0
+        mean = array.mean(axis=0, dtype=np.float64)
+        scale = float(np.sqrt(array.var(axis=0, dtype=np.float64).mean())) or 1.0  # constant features stay 0
         inputs = ((array - mean) / scale).astype(np.float32)
         turn = np.eye(array.shape[1])
         if min(inputs.shape) > self.dimensions:
             pca = PCA(self.dimensions, svd_solver="randomized", iterated_power=2, random_state=self.seed).fit(inputs)
             turn = pca.components_.T
             inputs = inputs @ turn
-        ridge = RidgeClassifier(self.penalty).fit(inputs.astype(np.float64), classes)
+        ridge = RidgeClassifierCV(self.penalties).fit(inputs.astype(np.float64), classes)
         # One matrix from raw features to decisions.
-        self._weights = (turn @ np.atleast_2d(ridge.coef_).T) / scale[:, None]
+        self._weights = (turn @ np.atleast_2d(ridge.coef_).T) / scale
         self._offset = ridge.intercept_ - mean @ self._weights
         self._classes = ridge.classes_
         return self

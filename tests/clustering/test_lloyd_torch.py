@@ -90,7 +90,7 @@ def test_smallest_cases(device, n, k):
 
 
 def test_constant_and_repeated_features(device):
-    [(labels, centers, inertia, _)] = fit(np.full((50, 7), 0.1), 4, [0], device)
+    [(labels, _, inertia, _)] = fit(np.full((50, 7), 0.1), 4, [0], device)
     assert adjusted_rand_score(labels, np.zeros(50)) == 1
     assert inertia == pytest.approx(0, abs=1e-6)
     repeated = np.repeat(blobs(3), 20, axis=0)

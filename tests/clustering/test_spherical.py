@@ -48,7 +48,7 @@ def test_lengths_do_not_matter():
 
 
 def test_images_without_a_direction():
-    features, truth = directions(spread=0.1)
+    features, _ = directions(spread=0.1)
     features[:3] = 0
     fitted = SphericalKMeans().fit(features, 5, 0)
     assert np.isfinite(fitted.centers).all()

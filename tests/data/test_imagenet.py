@@ -220,5 +220,5 @@ def test_tiny_imagenet_without_a_label(tmp_path, line, message):
 def test_tiny_imagenet_without_annotations(tmp_path):
     write_tiny(tmp_path / "tiny-imagenet-200", OTHERS)
     (tmp_path / "tiny-imagenet-200" / "val" / "val_annotations.txt").unlink()
-    with pytest.raises(InputError, match=r"no val/val_annotations\.txt in .*leave its folders as they are"):
+    with pytest.raises(InputError, match=r"no val/val_annotations\.txt in .*leave it as it is"):
         load_dataset("tiny_imagenet", root=str(tmp_path))

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
-from sklearn.linear_model import RidgeClassifier
+from sklearn.linear_model import RidgeClassifierCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from shiftbench.errors import InputError
 from shiftbench.metrics.probes import PROBES, KnnProbe, LinearProbe
@@ -49,34 +49,59 @@ def test_knn_does_not_depend_on_blocks():
     assert np.mean(probe.predict(OTHERS) == apart) > 0.999
 
 
+PENALTIES = (1.0, 10.0, 100.0, 1000.0)
+
+
+def ridge(*steps):
+    """Centred, and divided by one number for all dimensions."""
+    scale = np.sqrt(FEATURES.var(axis=0).mean())
+    return make_pipeline(FunctionTransformer(lambda x: x / scale), StandardScaler(with_std=False), *steps)
+
+
 def test_linear_as_scikit_learn():
-    reference = make_pipeline(StandardScaler(), RidgeClassifier(1.0)).fit(FEATURES, LABELS)
+    reference = ridge(RidgeClassifierCV(PENALTIES)).fit(FEATURES, LABELS)
     np.testing.assert_array_equal(LinearProbe().fit(FEATURES, LABELS).predict(OTHERS), reference.predict(OTHERS))
 
 
 def test_linear_of_many_dimensions_as_scikit_learn_after_pca():
     turn = np.linalg.qr(RNG.normal(size=(60, 60)))[0][:12]
-    reference = make_pipeline(StandardScaler(), PCA(8, random_state=0), RidgeClassifier(1.0)).fit(
-        FEATURES @ turn, LABELS
-    )
     probe = LinearProbe(dimensions=8).fit(FEATURES @ turn, LABELS)
+    scale = np.sqrt((FEATURES @ turn).var(axis=0).mean())
+    reference = make_pipeline(
+        FunctionTransformer(lambda x: x / scale),
+        StandardScaler(with_std=False),
+        PCA(8, random_state=0),
+        RidgeClassifierCV(PENALTIES),
+    ).fit(FEATURES @ turn, LABELS)
     # The components come from a randomised decomposition here and from an exact one there.
     assert np.mean(probe.predict(OTHERS @ turn) == reference.predict(OTHERS @ turn)) > 0.98
 
 
 def test_linear_of_two_classes_with_gaps_between_ids():
     labels = np.where(LABELS > 2, 7, 3)
-    reference = make_pipeline(StandardScaler(), RidgeClassifier(1.0)).fit(FEATURES, labels)
+    reference = ridge(RidgeClassifierCV(PENALTIES)).fit(FEATURES, labels)
     np.testing.assert_array_equal(LinearProbe().fit(FEATURES, labels).predict(OTHERS), reference.predict(OTHERS))
 
 
-def test_linear_ignores_scale_and_constants():
-    scales = RNG.uniform(0.01, 100, size=12)
+def test_linear_ignores_units_and_origin():
     plain = LinearProbe().fit(FEATURES, LABELS).predict(OTHERS)
-    scaled = LinearProbe().fit(FEATURES * scales + 3, LABELS).predict(OTHERS * scales + 3)
+    scaled = LinearProbe().fit(FEATURES * 1000 + 3, LABELS).predict(OTHERS * 1000 + 3)
     assert np.mean(plain == scaled) > 0.999
-    wider = [np.column_stack([one, np.full(len(one), 5.0)]) for one in (FEATURES, OTHERS)]
-    np.testing.assert_array_equal(LinearProbe().fit(wider[0], LABELS).predict(wider[1]), plain)
+
+
+def test_a_nearly_constant_feature_does_not_drown_the_others():
+    tiny = RNG.normal(size=(len(FEATURES), 1)) * 1e-6
+    probe = LinearProbe().fit(np.column_stack([FEATURES, tiny]), LABELS)
+    shifted = np.column_stack([OTHERS, np.full(len(OTHERS), 0.1)])
+    assert np.mean(probe.predict(shifted) == LinearProbe().fit(FEATURES, LABELS).predict(OTHERS)) > 0.99
+
+
+def test_knn_of_many_dimensions_compares_their_leading_directions():
+    turn = np.linalg.qr(RNG.normal(size=(60, 60)))[0][:12]
+    whole = KnnProbe().fit(FEATURES @ turn, LABELS).predict(OTHERS @ turn)
+    # All of the variance lies in twelve directions.
+    cut = KnnProbe(dimensions=12).fit(FEATURES @ turn, LABELS).predict(OTHERS @ turn)
+    assert np.mean(whole == cut) > 0.999
 
 
 @pytest.mark.parametrize("name", PROBES)

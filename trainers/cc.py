@@ -1,0 +1,66 @@
+"""CC: contrast between images on one head, between clusters on another.
+
+Li, Hu, Liu, Peng, Zhou, Peng, "Contrastive clustering", AAAI 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from shiftbench.encoders.backbones import Head
+from shiftbench.errors import InputError
+from shiftbench.trainers.drc import negative_entropy
+from shiftbench.trainers.simclr import SimCLR, nt_xent
+
+
+class CC(SimCLR):
+    """SimCLR's term, and the same contrast between the columns of the assignments, kept balanced by their entropy.
+
+    The clustering head's scores are saved as the head ``cluster``; their largest names the cluster.
+
+    Args:
+        backbone, samples, k: see :class:`Method`.
+        temperature, hidden_dim, instance_dim: see :class:`SimCLR`; both heads have the same hidden width.
+        cluster_temperature: of the contrast between clusters.
+        cluster: weight of the clustering terms, contrast and entropy; 0 = SimCLR.
+
+    Raises:
+        InputError: a value outside its range.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        *,
+        samples: int,
+        k: int,
+        temperature: float = 0.5,
+        hidden_dim: int = 512,
+        instance_dim: int = 128,
+        cluster_temperature: float = 1.0,
+        cluster: float = 1.0,
+    ) -> None:
+        super().__init__(
+            backbone, samples=samples, k=k, temperature=temperature, hidden_dim=hidden_dim, instance_dim=instance_dim
+        )
+        if cluster_temperature <= 0 or cluster < 0:
+            raise InputError(
+                f"cluster_temperature={cluster_temperature} must be above 0 and cluster={cluster} at least 0."
+            )
+        self.cluster, self.cluster_temperature = cluster, cluster_temperature
+        if cluster:
+            self.heads["cluster"] = Head([backbone.feature_dim, hidden_dim, k])
+
+    def losses(self, views: Sequence[torch.Tensor], index: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The weighted terms ``instance``, ``cluster``, ``entropy``."""
+        hidden = self.hidden(views)
+        terms = self._instance(*hidden)
+        if self.cluster:
+            p1, p2 = (self.heads["cluster"](features).softmax(dim=1) for features in hidden)
+            terms["cluster"] = self.cluster * nt_xent(p1.t(), p2.t(), self.cluster_temperature)
+            terms["entropy"] = self.cluster * (negative_entropy(p1) + negative_entropy(p2))
+            self.watch_masses(p1)
+        return terms

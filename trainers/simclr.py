@@ -1,0 +1,82 @@
+"""SimCLR: two views of an image attract each other and repel all other images of the batch.
+
+Chen, Kornblith, Norouzi, Hinton, "A simple framework for contrastive learning of visual representations", ICML 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from shiftbench.encoders.backbones import Head
+from shiftbench.errors import InputError
+from shiftbench.trainers.base import Method, at_least_float32
+
+
+def nt_xent(first: torch.Tensor, second: torch.Tensor, temperature: float = 0.5) -> torch.Tensor:
+    """Normalised temperature-scaled cross-entropy: each row finds its partner among the 2B - 1 others (equation 1).
+
+    Similarities are cosines. With transposed assignments, (k, B), it contrasts clusters instead of images.
+
+    Args:
+        first, second: float (B, D), matched rows.
+        temperature: divides the cosines.
+
+    Returns:
+        Scalar, mean over the 2B rows.
+
+    Raises:
+        InputError: fewer than two pairs, which leaves nothing to tell them from.
+    """
+    if len(first) < 2 or first.shape != second.shape:
+        raise InputError(
+            f"Contrast needs two or more matched rows, got {tuple(first.shape)} and {tuple(second.shape)}."
+        )
+    rows = functional.normalize(at_least_float32(torch.cat([first, second])), dim=1)
+    itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    scores = (rows @ rows.t() / temperature).masked_fill(itself, -torch.inf)
+    partner = torch.arange(len(rows), device=rows.device).roll(len(first))
+    return functional.cross_entropy(scores, partner)
+
+
+class SimCLR(Method):
+    """Contrast between images on top of a small projector.
+
+    Args:
+        backbone, samples, k: see :class:`Method`; k is not used in training.
+        temperature: of :func:`nt_xent`.
+        hidden_dim, instance_dim: widths of the projector, whose output is the default feature.
+
+    Raises:
+        InputError: a value outside its range.
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        *,
+        samples: int,
+        k: int,
+        temperature: float = 0.5,
+        hidden_dim: int = 512,
+        instance_dim: int = 128,
+    ) -> None:
+        super().__init__(backbone, samples=samples, k=k)
+        if temperature <= 0 or min(hidden_dim, instance_dim) < 1:
+            raise InputError(
+                f"temperature={temperature} must be above 0, hidden_dim={hidden_dim} and instance_dim={instance_dim} "
+                "at least 1."
+            )
+        self.temperature = temperature
+        self.heads["head"] = Head([backbone.feature_dim, hidden_dim, instance_dim], normalize=True)
+
+    def losses(self, views: Sequence[torch.Tensor], index: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The term ``instance``."""
+        return self._instance(*self.hidden(views))
+
+    def _instance(self, first: torch.Tensor, second: torch.Tensor) -> dict[str, torch.Tensor]:
+        head = self.heads["head"]
+        return {"instance": nt_xent(head(first), head(second), self.temperature)}
