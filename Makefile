@@ -12,13 +12,13 @@ ENVIRONMENT := .venv/installed
 TRAINED := demo/trained
 WHEEL := build/wheel
 
-.PHONY: help demo test test-all check goldens bench-corruptions bench-clustering clean
+.PHONY: help demo test test-all check goldens bench-corruptions bench-clustering bench-evaluation clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
 
 demo: $(TRAINED) ## train ConCURL on digits, score it under 75 corruptions, in demo/
-	cd demo && $(BIN)/shiftbench evaluate --shift corruption
+	cd demo && SHIFTBENCH_CACHE=$(CURDIR)/demo/cache $(BIN)/shiftbench evaluate --shift corruption
 
 test: $(ENVIRONMENT) ## the fast tests
 	$(PYTEST) -m "not slow" $(ARGS)
@@ -45,6 +45,9 @@ bench-corruptions: $(ENVIRONMENT) ## measure the corruptions' speed
 bench-clustering: $(ENVIRONMENT) ## measure the speed of k-means, and of agreement and consensus
 	$(BIN)/python -m benchmarks.clustering $(ARGS)
 	$(BIN)/python -m benchmarks.agreement
+
+bench-evaluation: $(ENVIRONMENT) ## measure a whole evaluation against the usual parts (needs ARGS)
+	$(BIN)/python -m benchmarks.evaluation $(ARGS)
 
 clean: ## remove everything that these targets make
 	rm -rf .venv build demo data-unpacked *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

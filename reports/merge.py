@@ -9,10 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from shiftbench.conclude import conclude
 from shiftbench.errors import InputError, unknown
 from shiftbench.reports.tables import column_of
-from shiftbench.results import CELL_KEYS, STABILITY_KEYS, Results, cells_table, stability_table
-from shiftbench.summary import BASELINE, summarize
+from shiftbench.results import TABLES, Results, in_order
+from shiftbench.summary import BASELINE
+
+MEASURED = ("cells", "recall", "stability", "draws")
 
 # What has to be equal wherever the same data set was scored, and how people call it.
 SAME = {
@@ -45,17 +48,22 @@ def merge(parts: Sequence[Results], baseline: str = BASELINE) -> Results:
     names = list(dict.fromkeys(name for part in parts for name in part.stability["encoder"]))
     if baseline != BASELINE and baseline not in names:
         raise unknown("baseline", baseline, names)
-    if len(parts) == 1 and column_of("mce", baseline) in parts[0].summary.columns:
+    if len(parts) == 1 and _is_concluded(parts[0], baseline):
         return parts[0]
-    cells = cells_table(_union([part.cells for part in parts], CELL_KEYS))
-    stability = stability_table(_union([part.stability for part in parts], STABILITY_KEYS))
-    _check_same_conditions(stability)
+    measured = {name: _union(name, [getattr(part, name) for part in parts]) for name in MEASURED}
+    _check_same_conditions(measured["stability"])
     run = {
-        "format": 1,
+        "format": max(source.get("format", 1) for part in parts for source in sources(part)),
         "encoders": _encoders(parts),
         "sources": [one for part in parts for one in sources(part)],
     }
-    return Results(cells, stability, summarize(cells, baseline), run=run)
+    return replace(conclude(measured, baseline), run=run)
+
+
+def _is_concluded(part: Results, baseline: str) -> bool:
+    """Whether a part has every table that follows from the measured ones, for this baseline."""
+    has_pairs = part.cells.loc[part.cells["status"] == "ok", "encoder"].nunique() < 2 or len(part.comparisons) > 0
+    return has_pairs and column_of("mce", baseline) in part.summary.columns
 
 
 def sources(result: Results) -> list[dict[str, Any]]:
@@ -92,6 +100,8 @@ def _check_comparable(parts: Sequence[Results]) -> None:
         pair = " and ".join(one["folder"] or "a result in memory" for one in (first, source))
         if first["data"]["fingerprint"] != source["data"]["fingerprint"]:
             raise InputError(f"{pair} cannot be compared: {data!r} has other images or labels in the second.")
+        if (counts := [one["data"]["n_test"] for one in (first, source)])[0] != counts[1]:
+            raise InputError(f"{pair} cannot be compared: {counts[0]} and {counts[1]} images of {data!r} were scored.")
         for key, words in SAME.items():
             if first.get(key) != source.get(key):
                 raise InputError(
@@ -138,15 +148,18 @@ def _places(parts: Sequence[Results]) -> list[str]:
 def _renamed(part: Results, names: Mapping[str, str]) -> Results:
     if not names:
         return part
-    cells, stability = (
-        table.assign(encoder=table["encoder"].replace(dict(names))) for table in (part.cells, part.stability)
-    )
+    tables = {
+        name: (table := getattr(part, name)).assign(encoder=table["encoder"].replace(dict(names))) for name in MEASURED
+    }
     renamed = [encoder | {"name": names.get(encoder["name"], encoder["name"])} for encoder in part.run["encoders"]]
-    return replace(part, cells=cells, stability=stability, run=part.run | {"encoders": renamed})
+    return replace(part, **tables, run=part.run | {"encoders": renamed})
 
 
-def _union(tables: Sequence[pd.DataFrame], keys: Sequence[str]) -> pd.DataFrame:
-    """All rows, each key once: the first that was measured, else the first."""
+def _union(name: str, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """All rows in canonical order, each key once: the first that was measured, else the first."""
+    keys = list(TABLES[name].keys)
     table = pd.concat([one for one in tables if len(one)] or list(tables), ignore_index=True)
-    measured = table.assign(_failed=table["status"] != "ok").sort_values("_failed", kind="stable")
-    return table.loc[measured.drop_duplicates(list(keys)).index.sort_values()]
+    if "status" in table:
+        table = table.iloc[(table["status"] != "ok").argsort(kind="stable")]
+    kept = table.drop_duplicates(keys).sort_index()
+    return in_order(kept.reset_index(drop=True), keys)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import matplotlib
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -27,6 +28,7 @@ SERIES = ("#0072b2", "#d55e00", "#008060", "#b8608f", "#9c7400", "#3a94cc")
 FLOORS = ("#4d5560", "#878f9a")  # what has learned nothing is grey
 DASHES = ((), (4, 1.6), (1.2, 1.2), (5, 1.4, 1.2, 1.4))
 MARKERS = ("o", "s", "D", "^", "v", "P")
+ROW = 19  # pixels per line of text beside an axis
 HEAT = sns.color_palette("mako", as_cmap=True)  # perceptually uniform, readable without colour vision
 # Tol (2021), "muted": clusters on a map; the marker changes when the colours begin again.
 CLUSTERS = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499")
@@ -156,6 +158,42 @@ def headed(figure: Figure, text: str) -> Axes:
     height = figure.get_figheight() * 72
     figure.text(0.004, 1 - 4 / height, text, va="top", fontsize=10.5, fontweight="bold")
     return figure.add_subplot()
+
+
+def percent_label(value: float, _: float) -> str:
+    """A fraction as a tick of an axis."""
+    return f"{100 * value + 0.0:g}".replace("-", "−")
+
+
+def percent_ticks(axes: Axes, which: str, limits: tuple[float, float]) -> None:
+    """Limits and ticks of the axis ``which``, in percent."""
+    low, high = limits
+    step = 0.25 if high - low > 0.5 else 0.1
+    ticks = [tick for tick in step * np.arange(-10, 11) if low - 1e-9 <= tick <= high + 1e-9]
+    labels = [percent_label(round(tick, 2), 0) for tick in ticks]
+    axes.set(**{f"{which}lim": (low - 0.01 * (which == "x"), high + 0.03)})
+    axes.set(**{f"{which}ticks": ticks, f"{which}ticklabels": labels})
+
+
+def bare(axes: Axes) -> None:
+    """Neither grid nor frame."""
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def room(names: Sequence[str], more: float = 12) -> float:
+    """Pixels that names beside an axis take; only the reader's browser knows how wide its letters are."""
+    return more + 5.6 * max(map(len, names), default=0)
+
+
+def short(label: str) -> str:
+    """A long name with its middle left out."""
+    return label if len(label) <= 24 else f"{label[:11]}…{label[-12:]}"
+
+
+def severity_name(severity: int) -> str:
+    """A severity as a tick of an axis."""
+    return str(severity) if severity else "clean"
 
 
 def _inline(svg: str, alt: str) -> str:

@@ -102,22 +102,109 @@ def quantities_of(rows: Sequence[Row]) -> list[Quantity]:
 
 
 def difference(view: View, one: Row, other: Row, shift: str) -> tuple[Number, float]:
-    """How far one encoder is above another, and the corrected p-value of their paired test; NaN without a test."""
-    table = _Tests.of(view).get((shift, one.protocol, one.metric))
+    """How far one encoder is above another, and the p-value of their paired test; NaN where there is no test."""
+    table = view.comparisons_of(shift, one.protocol, one.metric)
     for a, b, sign in ((one, other, 1), (other, one, -1)):
-        found = {} if table is None else table.get((a.entrant.key, b.entrant.key), {})
-        if found:
-            number = Number(*(found[name] for name in ("difference", "low", "high")))
-            return number if sign > 0 else -number, found["p"]
+        found = table[_is(table, "a", a.entrant) & _is(table, "b", b.entrant)]
+        if len(found):
+            number = Number(*found.iloc[0][["difference", "low", "high"]].astype(float))
+            return (number if sign > 0 else -number), float(corrected(found).iloc[0])
     return Number(math.nan), math.nan
 
 
-class _Tests:
-    """The comparisons of a view by shift, protocol and metric, then by pair."""
+def corrected(comparisons: pd.DataFrame) -> pd.Series:
+    """The p-values, corrected for all pairs: jointly, or by Holm's method where there is no joint one."""
+    return comparisons["p_joint"].fillna(comparisons["p_holm"])
 
-    @staticmethod
-    def of(view: View) -> dict[Any, dict[Any, dict[str, float]]]:
-        """Read once per view."""
-        if not hasattr(view, "_tests"):
-            view._tests = _Tests._read(view)  # type: ignore[attr-defined]
-        return view._tests  # type: ignore[attr-defined,no-any-return]
+
+def _is(comparisons: pd.DataFrame, side: str, entrant: Entrant) -> pd.Series:
+    names = zip(("encoder", "feature", "selection"), entrant.key, strict=True)
+    return np.logical_and.reduce([comparisons[f"{name}_{side}"] == value for name, value in names])
+
+
+def _mark_leads(view: View, rows: Sequence[Row]) -> None:
+    """The best of a column leads it if every other encoder is below it by a test that counts all pairs."""
+    for key in TESTED:
+        known = [row for row in rows if math.isfinite(row.number(key).value)]
+        shift = "clean" if key == "clean" else rows[0].shift
+        if len(known) < 2:
+            continue
+        best = max(known, key=lambda row: row.number(key).value)
+        table = view.comparisons_of(shift, best.protocol, best.metric)
+        if key == "clean":  # of the same images
+            table = table[table["split"] == view.split(rows[0].shift)]
+        first, second = _is(table, "a", best.entrant), _is(table, "b", best.entrant)
+        ahead = (first & (table["difference"] > 0)) | (second & (table["difference"] < 0))
+        if (ahead & (corrected(table) <= LEVEL)).sum() == len(rows) - 1:
+            best.leads.add(key)
+
+
+def _row(view: View, entrant: Entrant, shift: str, protocol: str, metric: str, baseline: str) -> Row:
+    numbers = _agreements(view, entrant, shift, protocol)
+    line = view.line(entrant, shift, protocol, metric)
+    if line is None:
+        return Row(entrant, view.clusterer, shift, protocol, metric, numbers)
+    for key in QUANTITIES:
+        number = number_of(line, key, baseline)
+        if math.isfinite(number.value):
+            numbers[key] = number
+    name, _, severity = line["worst_case"].rpartition("-")
+    return Row(
+        entrant,
+        view.clusterer,
+        shift,
+        protocol,
+        metric,
+        numbers,
+        worst_case=condition_name(name, int(severity)) if severity.isdigit() else line["worst_case"],
+        n_runs=int(line["n_runs"]),
+        n_ok=int(line["n_ok"]),
+        n_cells=int(line["n_cells"]),
+    )
+
+
+def _agreements(view: View, entrant: Entrant, shift: str, protocol: str) -> dict[str, Number]:
+    """Stability of the clean partition over random starts, and agreement of shifted partitions with it."""
+    starts = view.agreement(entrant, protocol, "initialization")
+    clean = starts[(starts["shift"] == "clean") & (starts["split"] == view.split(shift))]
+    moved = view.agreement(entrant, protocol, "shift")
+    moved = moved[moved["shift"] == shift]
+    found = {}
+    if len(clean):
+        found["stability"] = Number(*clean.iloc[0][["mean", "ci_low", "ci_high"]].astype(float))
+    if len(moved):
+        found["agreement"] = Number(float(moved["mean"].mean()))
+    return found
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Cells of one encoder that were not measured, for one reason."""
+
+    encoder: str
+    what: str
+    status: str
+    reason: str
+    conditions: list[str]
+
+
+def failures(cells: pd.DataFrame, stability: pd.DataFrame) -> list[Failure]:
+    """What was not measured and why, by encoder, status and reason; axes of stability are named."""
+    columns = ["encoder", "what", "status", "reason", *CONDITION]
+    missing = [
+        one[(one["status"] != "ok") & (one["shift"] != "chance")]
+        for one in (cells, stability.rename(columns={"axis": "what"}))
+    ]
+    missing[0] = missing[0].assign(what="")
+    missing[0].loc[missing[0]["reason"].str.startswith("not defined"), "what"] = missing[0]["metric"]
+    table = pd.concat([one[columns].drop_duplicates() for one in missing])
+    found: dict[tuple[str, str, str], dict[str, dict[str, None]]] = {}
+    for encoder, what, status, reason, shift, corruption, severity in table.itertuples(index=False, name=None):
+        of_reason = found.setdefault((encoder, status, reason), {})
+        of_reason.setdefault(what, {})[condition_name(corruption, severity, shift)] = None
+    rows = []
+    for (encoder, status, reason), by_what in found.items():
+        for what, conditions in by_what.items():
+            if not (what and conditions.keys() <= by_what.get("", {}).keys()):  # no scores, so no agreement either
+                rows.append(Failure(encoder, what, status, reason, list(conditions)))
+    return rows

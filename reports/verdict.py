@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
-from shiftbench.reports.tables import Number, Row
-from shiftbench.reports.view import View, metric_name, percent
-from shiftbench.summary import Runs, interval
+from shiftbench.reports.names import metric_name, percent
+from shiftbench.reports.tables import LEVEL, Number, Row, difference
+from shiftbench.reports.view import View
+from shiftbench.results import ok
+from shiftbench.runs import interval
 
 HOW = {"frozen": "with clusters frozen on clean data", "refit": "with clusters fitted anew"}
 REFITTING = "fitting the clusters anew on the shifted images"
@@ -37,19 +37,24 @@ def verdict(view: View, rows: Sequence[Row]) -> list[str]:
 
 def caveats(view: View) -> list[str]:
     """What the intervals do not cover, and what was left out of the means."""
-    if view.cells.empty:
-        return ["No labels: only agreement between partitions could be measured."]
+    if not view.metrics:
+        return ["No labels: what was measured is how partitions look and how far they agree."]
     found = []
-    scored = view.cells[view.cells["shift"] != "chance"]
+    scored = view.cells[(view.cells["shift"] != "chance") & view.cells["metric"].isin(view.metrics)]
     trainings, seeds = scored.groupby("encoder")["train_seed"].nunique().max(), scored["seed"].nunique()
-    if seeds * max(trainings, 1) < 2:
+    bounds = view.summary[view.summary["metric"].isin(view.metrics)]
+    if bounds["clean_low"].isna().all():
         found.append("One run per encoder: nothing here has an interval, and differences may be luck.")
     elif trainings < 2:
+        images = "other images and " if len(view.draws) else ""
+        runs = f"{images}other random starts of the clustering" if seeds > 1 else "other images"
         found.append(
-            f"Intervals come from {seeds} clusterings of one training per encoder. They say how much the random "
-            "start of the clustering matters, not how another training would turn out."
+            f"Intervals say how much {runs} would change. Each encoder was trained once: how another training would "
+            "turn out they do not say."
         )
-    failed = int((scored["status"] != "ok").sum())
+    if view.setting.k_source == "estimated":
+        found.append("k was estimated for each encoder; those with different k stand in no test with each other.")
+    failed = len(scored) - len(ok(scored))
     if failed:
         found.append(
             f"{failed:,} of {len(scored):,} cells were not measured. They are left out of every mean, so a row "
@@ -64,7 +69,7 @@ def _level(view: View, row: Row) -> str:
     start = f"{row.entrant.label} reaches {percent(clean.value)} % {metric}{_within(clean)} on clean {view.data}"
     if not math.isfinite(shifted.value):
         return f"{start}, {how}."
-    change = f"a drop of {_points(drop)}" if drop.value >= 0 else f"a gain of {_points(_minus(drop))}"
+    change = f"a drop of {_points(drop)}" if drop.value >= 0 else f"a gain of {_points(-drop)}"
     share = row.number("calibrated_drop").value
     lost = f", or {percent(share)} % of what it knew beyond chance" if math.isfinite(share) and share > 0 else ""
     where = f"{percent(shifted.value)} %{_within(shifted)} on average under {_shift(view, row)}"
@@ -78,20 +83,21 @@ def _rivals(view: View, best: Row, rows: list[Row], key: str) -> str:
     rival = max(others, key=lambda row: row.number(key).value)
     where = "under shift" if key == "shifted" else "on clean images"
     next_best = f"the best other encoder {where}, {rival.entrant.label} at {percent(rival.number(key).value)} %"
-    gap = _gap(view, best, rival, key)
-    if not math.isfinite(gap.low):
-        side = "above" if gap.value >= 0 else "below"
-        return f"It is {percent(abs(gap.value))} points {side} {next_best}; one run cannot tell whether by luck."
-    if gap.low > 0:
+    gap, p = difference(view, best, rival, best.shift if key == "shifted" else "clean")
+    if not math.isfinite(p):
+        gap = best.number(key).value - rival.number(key).value
+        side = "above" if gap >= 0 else "below"
+        return f"It is {percent(abs(gap))} points {side} {next_best}; one run cannot tell whether by luck."
+    if p > LEVEL:
+        return f"Against {next_best}, no difference can be told: {_points(gap)}."
+    if gap.value > 0:
         return f"It is ahead of {next_best}, by {_points(gap)}."
-    if gap.high < 0:
-        return f"It stays behind {next_best}, by {_points(_minus(gap))}."
-    return f"Against {next_best}, no difference can be told: {_points(gap)}."
+    return f"It stays behind {next_best}, by {_points(-gap)}."
 
 
 def _besides(view: View, row: Row) -> str:
     parts = []
-    if row.worst_case:
+    if row.worst_case and len(view.severities(row.shift)) > 1:
         worst = percent(row.number("worst").value)
         parts.append(f"the hardest condition is {row.worst_case} with {worst} %")
     parts.append(_refitting(view, row))
@@ -115,7 +121,7 @@ def _refitting(view: View, row: Row) -> str:
     if gain.low > 0:
         return f"{REFITTING} recovers {_points(gain)}"
     if gain.high < 0:
-        return f"{REFITTING} costs {_points(_minus(gain))}"
+        return f"{REFITTING} costs {_points(-gain)}"
     if math.isfinite(gain.low):
         return f"{REFITTING} makes no difference that can be told, {_points(gain)}"
     return f"{REFITTING} changes the mean by {_points(gain)}"
@@ -141,31 +147,14 @@ def _without_labels(view: View, rows: list[Row]) -> list[str]:
     return sentences or ["Nothing could be measured; the reasons are listed below."]
 
 
-def _gap(view: View, one: Row, other: Row, key: str) -> Number:
-    """Difference of two encoders' means. Their runs are independent, so the resamples of one are shuffled."""
-    first, second = (view.runs(row.entrant, row.protocol, row.metric) for row in (one, other))
-    if first is None or second is None:
-        return Number(math.nan)
-    a, b = (_resampled(runs, one.shift, key) for runs in (first, second))
-    if min(len(a), len(b)) < 2:
-        return Number(float(a[0] - b[0]))
-    shuffled = np.concatenate([b[:1], np.random.default_rng(1).permutation(b[1:])])
-    return Number(*interval(a - shuffled))
-
-
-def _resampled(runs: Runs, shift: str, key: str) -> np.ndarray:
-    return runs.means(runs.conditions(shift)).mean(axis=1) if key == "shifted" else runs.clean
-
-
 def _shift(view: View, row: Row) -> str:
+    kinds, severities = len(view.corruptions(row.shift)), len(view.severities(row.shift))
     if row.shift != "corruption":
-        return f"the shift {row.shift}"
-    kinds, severities = len(view.corruptions), len(view.severities)
+        graded = f" at {severities} severities" if severities > 1 else ""
+        return f"the shift {row.shift}{graded}"
+    if kinds == severities == 1:
+        return f"{view.corruptions()[0].replace('_', ' ')} at severity {view.severities()[0]}"
     return f"{kinds} corruption{'s' * (kinds > 1)} at {severities} severit{'ies' if severities > 1 else 'y'}"
-
-
-def _minus(number: Number) -> Number:
-    return Number(-number.value, -number.high, -number.low)
 
 
 def _within(number: Number) -> str:

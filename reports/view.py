@@ -101,6 +101,11 @@ class View:
         self._results = results
 
     @property
+    def draws(self) -> pd.DataFrame:
+        """All resamples, from which intervals come."""
+        return self._results.draws
+
+    @property
     def data(self) -> str:
         """The data set."""
         return self.setting.data
@@ -143,8 +148,10 @@ class View:
 
     @cached_property
     def shifts(self) -> list[str]:
-        """What was scored besides the clean split; the common corruptions first."""
-        found = [shift for shift in self._conditions if shift not in (CLEAN[0], CHANCE[0])]
+        """What was scored besides the clean split, or at least tried; the common corruptions first."""
+        tried = {*self.cells.loc[self.cells["status"] != "skipped", "shift"].unique()}
+        tried |= {*self.stability.loc[self.stability["status"] != "skipped", "shift"].unique()}
+        found = [shift for shift in self._conditions if shift in tried - {CLEAN[0], CHANCE[0]}]
         return sorted(found, key=lambda shift: shift != "corruption")
 
     @cached_property
@@ -169,8 +176,20 @@ class View:
 
     def clean(self, shift: str) -> ConditionKey:
         """The condition that a shift is compared with: the clean images of its classes."""
-        splits = [split for *_, split in self._conditions.get(shift, ())]
-        return of_split(CLEAN, splits[0] if splits else "test")
+        return of_split(CLEAN, self.split(shift))
+
+    def split(self, shift: str) -> str:
+        """The split that a shift is scored on."""
+        return self._conditions[shift][0][2] if shift in self._conditions else "test"
+
+    def comparisons_of(self, shift: str, protocol: str, metric: str) -> pd.DataFrame:
+        """The pairs of encoders under one shift, or on clean images, by one protocol and metric."""
+        places = self._compared.get((shift, protocol, metric))
+        return self.comparisons.iloc[[] if places is None else places]
+
+    @cached_property
+    def _compared(self) -> dict[Any, np.ndarray]:
+        return dict(self.comparisons.groupby(["shift", "protocol", "metric"], sort=False).indices)
 
     @cached_property
     def graded(self) -> list[str]:
@@ -218,7 +237,7 @@ class View:
                 mine &= table["k"] == self.setting.k
             return table[(table["data"] == self.data) & (mine | table["clusterer"].str.startswith("probe:"))]
 
-        cells, draws = (shown(table).assign(k=0, k_source="") for table in (self._results.cells, self._results.draws))
+        cells, draws = (shown(table).assign(k=0, k_source="") for table in (self._results.cells, self.draws))
         return {
             (group.keys["clusterer"], group.keys["protocol"], group.keys["metric"], *key): runs
             for group in groups(cells, draws)
@@ -267,15 +286,12 @@ class View:
     def agreement_curve(self, entrant: Entrant, protocol: str, axis: str, shift: str) -> Curve | None:
         """Agreement by severity, mean over corruptions; the axis "shift" has nothing at severity 0."""
         table = self.agreement(entrant, protocol, axis)
-        clean, *_ = self.clean(shift)
-        start = (table["shift"] == CLEAN[0]) & (table["split"] == "test" + clean.removeprefix(CLEAN[0]))
+        start = (table["shift"] == CLEAN[0]) & (table["split"] == self.split(shift))
         means = table[start | (table["shift"] == shift)].groupby("severity")["mean"].mean()
         if means.empty:
             return None
         mean, unknown = means.to_numpy(float), np.full(len(means), np.nan)
-        return Curve(
-            entrant.label, entrant.look, [int(severity) for severity in means.index], mean, unknown, unknown
-        )
+        return Curve(entrant.label, entrant.look, [int(severity) for severity in means.index], mean, unknown, unknown)
 
 
 def views(results: Results) -> list[View]:

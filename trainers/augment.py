@@ -83,6 +83,7 @@ class Augmentation:
         blur_kernel: its width in pixels, odd.
         blur_sigma: range of its standard deviation in pixels.
         flip: probability of mirroring.
+        clean: the views, counted from 0, that are the images themselves, brought to ``size``.
 
     Raises:
         InputError: a value outside its range.
@@ -104,6 +105,7 @@ class Augmentation:
     blur_kernel: int = 23
     blur_sigma: Range = (0.1, 2.0)
     flip: float = 0.0
+    clean: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         chances = ("jitter_chance", "second_view", "grayscale", "blur", "flip")
@@ -117,6 +119,7 @@ class Augmentation:
             and self.jitter[3] <= 0.5,
             "blur_kernel must be odd and at least 3": self.blur_kernel >= 3 and self.blur_kernel % 2 == 1,
             "blur_sigma must rise above 0": 0 < self.blur_sigma[0] <= self.blur_sigma[1],
+            "clean must be numbers of views, from 0": all(view >= 0 for view in self.clean),
             **{f"{name} must be within 0..1": 0 <= getattr(self, name) <= 1 for name in chances},
         }
         for rule, kept in ranges.items():
@@ -134,6 +137,8 @@ class Augmentation:
         Returns:
             float32 (B, 3, size, size), values 0..255.
         """
+        if view in self.clean:
+            return self.unchanged(images)
         pixels = images.float()
         height, width = images.shape[-2:]
         size = (self.size or height, self.size or width)
@@ -156,10 +161,10 @@ class Augmentation:
             pixels = gaussian_blur(pixels, torch.where(chosen, spread, 0), self.blur_kernel)
         return pixels
 
-    def plain(self, images: torch.Tensor) -> torch.Tensor:
-        """The images as they are, brought to ``size``: uint8 (B, 3, H, W) -> float32 (B, 3, size, size), 0..255."""
+    def unchanged(self, images: torch.Tensor) -> torch.Tensor:
+        """The images themselves, brought to ``size``: uint8 (B, 3, H, W) -> float32 (B, 3, size, size), 0..255."""
         pixels, size = images.float(), self.size
-        if size in (None, images.shape[-1]):
+        if size is None or size == images.shape[-1]:
             return pixels
         return resized_crop(pixels, _whole(pixels), (size, size))
 
@@ -248,9 +253,7 @@ def _bilinear(
     return weights / weights.sum(dim=2, keepdim=True)
 
 
-def color_jitter(
-    images: torch.Tensor, strengths: Sequence[float], draws: Draws, chance: float = 1.0
-) -> torch.Tensor:
+def color_jitter(images: torch.Tensor, strengths: Sequence[float], draws: Draws, chance: float = 1.0) -> torch.Tensor:
     """Jitter brightness, contrast, saturation and hue, each image by its own factors, in one order per batch.
 
     Args:

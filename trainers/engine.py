@@ -6,22 +6,31 @@ import hashlib
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 
+from shiftbench import ranks
 from shiftbench.console import progress, say
 from shiftbench.data import load_dataset
 from shiftbench.encoders.backbones import Head, build_backbone
-from shiftbench.encoders.base import Preprocess, pick_device
+from shiftbench.encoders.base import Preprocess
+from shiftbench.encoders.precision import evenly
 from shiftbench.encoders.run_folder import DESCRIPTION, save_encoder
 from shiftbench.errors import InputError, unknown
 from shiftbench.registry import METHODS
 from shiftbench.trainers import run as run_folder
-from shiftbench.trainers.augment import Augmentation
+from shiftbench.trainers.augment import Augmentation, Draws
+from shiftbench.trainers.average import WeightAverage, encoder_state
 from shiftbench.trainers.base import Method
+from shiftbench.trainers.distributed import average_gradients, join, share_batch_norm
+from shiftbench.trainers.feed import batches, resident, steps
+from shiftbench.trainers.health import PROBE, Terms, collapse, enough_memory, signs
+from shiftbench.trainers.monitor import Monitor
+from shiftbench.trainers.network import prepare
 from shiftbench.trainers.options import PRECISIONS, Options, bind
 
 KEYS = ("seed", "device", "runs", "resume", "data", "trainer")
@@ -31,8 +40,9 @@ REFRESH_S = 0.5  # how often the losses are brought to the host, checked and sho
 def fit(config: Mapping[str, Any]) -> Path:
     """Train an encoder, or go on with a run that was stopped.
 
-    No label is used. The encoder saved is the last epoch's. A resumed run ends, on a CPU with the same number
-    of threads, with the same weights as one that was never stopped.
+    No label is used, unless ``trainer.select=oracle`` asks for it. The encoder saved is the last epoch's. A resumed
+    run ends, on a CPU with the same number of threads, with the same weights as one that was never stopped. Started by
+    ``torchrun``, the processes share each batch, and the first one writes.
 
     Args:
         config: as ``compose("train")`` gives it. Where ``resume`` names a run folder, that run's own
@@ -42,8 +52,8 @@ def fit(config: Mapping[str, Any]) -> Path:
         The run folder.
 
     Raises:
-        InputError: the configuration cannot be trained, or the loss is no longer a number; the folder then
-            keeps the state after the last whole epoch.
+        InputError: the configuration cannot be trained, the loss is no longer a number, the memory ended, or the
+            features collapsed and ``trainer.collapse=stop``; the folder then keeps the last checkpoint.
     """
     run = Path(config["resume"]) if config.get("resume") else None
     if run is not None:
@@ -52,19 +62,22 @@ def fit(config: Mapping[str, Any]) -> Path:
             say(f"{run} is already finished; nothing is left to train.")
             return run
     _check_keys(config)
-    device = pick_device(config["device"])
+    device = join(config["device"])
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        trainer = Trainer(config)
+        trainer = Trainer(config, device)
         if run is None:
-            run = run_folder.create(config, trainer.name, trainer.data.name)
+            new = None if ranks.rank() else run_folder.create(config, trainer.name, trainer.data.name)
+            run = cast(Path, ranks.broadcast(new))
         else:
             trainer.load(run_folder.read_checkpoint(run))
-            if trainer.history:
+            if trainer.history and not ranks.rank():
                 run_folder.write_metrics(run, trainer.history)  # a kill may have come between the two files
         if len(trainer.history) < trainer.options.epochs:
-            with _threads(trainer.options.threads):
+            with _threads(trainer.options.threads), enough_memory(trainer.options, device):
                 _train(trainer, run)
-    trainer.save_encoder(run)
+    if not ranks.rank():
+        trainer.save_encoder(run)
+    ranks.leave()
     return run
 
 
@@ -88,61 +101,80 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 def _train(trainer: Trainer, run: Path) -> None:
-    name, total, done = trainer.name, trainer.options.epochs, len(trainer.history)
-    saved = done
+    name, options, done = trainer.name, trainer.options, len(trainer.history)
+    total, saved, writes = options.epochs, done, not ranks.rank()
     say(f"Training {name} on {trainer.data.name}, {len(trainer.images):,} images, epochs {done + 1}-{total}: {run}")
     record = run_folder.surroundings(trainer.device)
-    record |= {"data": trainer.data.fingerprint, "first_epoch": done + 1}
-    run_folder.record_start(run, record)
-    curves = run_folder.Curves(run, done + 1)
+    record |= {"data": trainer.data.fingerprint, "first_epoch": done + 1, "processes": ranks.world()}
+    curves = None
+    if writes:
+        run_folder.record_start(run, record)
+        curves = run_folder.Curves(run, done + 1)
     started = time.perf_counter()
     try:
         with progress(name, total * trainer.steps, done * trainer.steps) as advance:
             while len(trainer.history) < total:
                 trainer.epoch(advance)
-                run_folder.save_checkpoint(run, trainer.state())
-                saved = len(trainer.history)
-                curves.add(trainer.history[-1])
+                epoch = len(trainer.history)
+                if curves is not None:
+                    if trainer.best:
+                        with trainer.averaged():
+                            run_folder.save_best(run, encoder_state(trainer.method))
+                    if epoch % options.checkpoint_every == 0 or epoch == total:
+                        run_folder.save_checkpoint(run, trainer.state(), options.keep)
+                        saved = epoch
+                    curves.add(trainer.history[-1])
+                trainer.check_health()
     except KeyboardInterrupt:
         say(f"Stopped with {saved} of {total} epochs saved. Go on with: shiftbench train resume={run}")
         raise
     finally:
-        curves.close()
-        seconds = time.perf_counter() - started
-        rate = (saved - done) * len(trainer.images) / seconds
-        record |= {"last_epoch": saved, "seconds": round(seconds, 1), "images_per_second": round(rate, 1)}
-        run_folder.record_start(run, record)
+        if curves is not None:
+            curves.close()
+            seconds = time.perf_counter() - started
+            rate = (len(trainer.history) - done) * len(trainer.images) / seconds
+            record |= {"last_epoch": saved, "seconds": round(seconds, 1), "images_per_second": round(rate, 1)}
+            run_folder.record_start(run, record)
 
 
 class Trainer:
     """What an epoch needs, built from a configuration.
 
     All randomness is a function of the seed, and within an epoch of the seed and the epoch's number. So the
-    state after an epoch is the method's parameters and buffers, the optimiser's state, and nothing else.
+    state after an epoch is the method's parameters and buffers, those of the optimiser, the loss scale and the weight
+    average, and nothing else.
 
     Args:
         config: as ``compose("train")`` gives it; ``runs`` and ``resume`` are not used here.
+        device: of this process; None = the one that the configuration names.
 
     Raises:
         InputError: a name, an option, or its combination with the data that cannot be trained.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], device: torch.device | None = None) -> None:
         self.seed = config["seed"]
         if not isinstance(self.seed, int) or self.seed < 0:
             raise InputError(f"seed={self.seed!r} must be a whole number, at least 0.")
-        self.device = pick_device(config["device"])
-        self.options = Options(**bind(Options, config["trainer"], "trainer"))
-        self.augment = Augmentation(**bind(Augmentation, self.options.augmentation, "trainer.augmentation"))
+        self.device = device or join(config["device"])
+        self.options = options = Options(**bind(Options, config["trainer"], "trainer"))
+        self.augment = Augmentation(**bind(Augmentation, options.augmentation, "trainer.augmentation"))
         self.data = load_dataset(**config["data"])
-        self.images = self.data.train.images.to(self.device)
-        self.k = self.options.k or len(self.data.classes)
+        with enough_memory(options, self.device):
+            self.images = resident(self.data.train.images, self.device)
+        self.size = self.augment.size or self.images.shape[-1]
+        self.k = options.k or len(self.data.classes)
+        self.monitor = Monitor(self.data.train.labels, self.k, self.seed) if options.monitor else None
+        self.shares = steps(len(self.images), options.batch, ranks.world(), options.drop_last)
         torch.manual_seed(self.seed)
         self.method = self._build().to(self.device).to(memory_format=torch.channels_last)
-        self.method.precision = PRECISIONS[self.options.precision]
-        self.normalise = Preprocess(self.options.mean, self.options.std).to(self.device)
-        self.optimizer = _optimizer(self.options, self.method)
-        self.history: list[dict[str, float]] = []
+        self.method.precision = PRECISIONS[options.precision]
+        self.normalise = Preprocess(options.mean, options.std).to(self.device)
+        self.optimizer = _optimizer(options, self.method)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "float16")
+        self.average = WeightAverage(self.method, options.ema) if options.ema else None
+        self.probe = evenly(self.data.train.images, PROBE)
+        self.history: list[dict[str, float | None]] = []
 
     @property
     def name(self) -> str:
@@ -152,11 +184,20 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Steps in an epoch."""
-        full, rest = divmod(len(self.images), self.options.batch)
-        return full + (rest > 1 and not self.options.drop_last)  # BatchNorm cannot do with one image
+        return len(self.shares)
+
+    @property
+    def best(self) -> bool:
+        """Whether the last epoch is the one that the oracle would choose so far."""
+        scores = [row.get("monitor_acc") for row in self.history]
+        known = [score for score in scores if score is not None]
+        return self.options.select == "oracle" and scores[-1] is not None and scores[-1] > max(known[:-1], default=-1)
 
     def epoch(self, watch: Callable[[int, str], None]) -> None:
-        """Train one epoch and add its row to the history: epoch, lr, loss and each term (means over the images).
+        """Train one epoch and add its row to the history.
+
+        A row holds epoch, lr, loss, the means over the images of each term and each diagnostic of the method, and at
+        the first process what :func:`signs` and :class:`Monitor` see.
 
         Args:
             watch: called now and then with the number of steps done since and a text about them.
@@ -167,29 +208,69 @@ class Trainer:
         number = len(self.history) + 1
         lr = self.options.learning_rate(number - 1)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        generator = self._reseed(number)
-        order = torch.randperm(len(self.images), generator=generator, device=self.device)
-        terms = _Terms(f"epoch {number}", self._advice)
+            group["lr"] = lr * group["lr_scale"]
+        order, draws = self._reseed(number)
+        self.method.train()
+        with torch.no_grad():
+            self.method.before_epoch(number - 1, self.unchanged)
+        terms = Terms(f"epoch {number}", self._advice)
+        asides = Terms(f"epoch {number}", self._advice)
         started = shown = time.perf_counter()
-        told = 0
-        for step, index in enumerate(order.split(self.options.batch)[: self.steps], 1):
-            terms.add(self._step(index, generator), len(index))
+        told = seen = 0
+        for step, (index, pixels) in enumerate(self._shuffled(order), 1):
+            self.method.progress = (number - 1 + (step - 1) / self.steps) / self.options.epochs
+            draws.count = len(index) * ranks.world()
+            draws.rows = slice(len(index) * ranks.rank(), len(index) * (ranks.rank() + 1))
+            terms.add(self._step(index, pixels, draws), draws.count)
+            if self.method.diagnostics:
+                asides.add(self.method.diagnostics, draws.count)
+            seen += draws.count
             now = time.perf_counter()
             if now - shown > REFRESH_S or step == self.steps:
                 text = terms.collect()
-                rate = min(step * self.options.batch, len(order)) / (now - started)
-                watch(step - told, f"epoch {number} {text} {rate:,.0f} images/s")
+                watch(step - told, f"epoch {number} {text} {seen / (now - started):,.0f} images/s")
                 shown, told = now, step
         means = terms.means()
         self._check_weights(number)
-        self.history.append({"epoch": number, "lr": lr, "loss": sum(means.values()), **means})
+        row: dict[str, float | None] = {"epoch": number, "lr": lr, "loss": sum(means.values()), **means}
+        if self.method.diagnostics:
+            asides.collect()
+            row |= asides.means()
+        self.history.append(row if ranks.rank() else row | self._look(number))
+
+    def unchanged(self, rows: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
+        """Training images as they are, in batches, normalised: all in their order, or those at int64 ``rows``."""
+        order = torch.arange(len(self.images)) if rows is None else rows
+        for _, pixels in batches(self.images, order, self.options.batch, self.device, self.options.workers):
+            yield self._normalised(self.augment.unchanged(pixels))
+
+    def averaged(self) -> Any:
+        """A context in which the method has the weights that are saved."""
+        return self.average.applied() if self.average else nullcontext()
+
+    def check_health(self) -> None:
+        """Warn of a collapse when it has lasted, and stop if that is asked for.
+
+        Raises:
+            InputError: ``trainer.collapse=stop``, and it has.
+        """
+        found = collapse(self.history, self.k)
+        if not found:
+            return
+        text = f"Collapsed by epoch {len(self.history)}: {found}. Try a lower trainer.lr, a larger trainer.batch, "
+        text += "or other weights of the terms in trainer.method."
+        if self.options.collapse == "stop":
+            raise InputError(f"{text} trainer.collapse=warn goes on regardless.")
+        if not collapse(self.history[:-1], self.k):
+            say(text)
 
     def state(self) -> dict[str, Any]:
         """The state after an epoch: tensors and plain values."""
         return {
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
             "history": self.history,
             "data": self.data.fingerprint,
         }
@@ -210,78 +291,132 @@ class Trainer:
         try:
             self.method.load_state_dict(state["method"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError) as error:
+            self.scaler.load_state_dict(state["scaler"])
+            if self.average:
+                self.average.load_state_dict(state["average"])
+        except (RuntimeError, ValueError, KeyError) as error:
             raise InputError(f"The checkpoint does not fit its config.yaml: {' '.join(str(error).split())}") from error
         self.history = list(state["history"])
 
     def save_encoder(self, run: Path) -> None:
-        """Write the encoder as it is now."""
-        save_encoder(
-            run,
-            name=self.name,
-            backbone_name=self.options.backbone,
-            backbone=self.method.backbone,
-            heads=cast(dict[str, Head], dict(self.method.heads)),
-            mean=self.options.mean,
-            std=self.options.std,
-            size=self.images.shape[-1],
-            train={
-                "method": self.name,
-                "seed": self.seed,
-                "data": self.data.name,
-                "data_fingerprint": self.data.fingerprint,
-                "epochs": len(self.history),
-                "selection": "last",
-                "k": self.k,
-            },
-        )
+        """Write the encoder: as it is now, or with ``trainer.select=oracle`` as it was after its best epoch."""
+        train = {
+            "method": self.name,
+            "seed": self.seed,
+            "data": self.data.name,
+            "data_fingerprint": self.data.fingerprint,
+            "epochs": len(self.history),
+            "selection": self.options.select,
+            "weights": "average" if self.average else "trained",
+            "k": self.k,
+        }
+        chosen: Any = self.averaged()
+        if self.options.select == "oracle":
+            self.method.load_state_dict(run_folder.read_best(run), strict=False)
+            train["epoch"] = max(self.history, key=lambda row: row["monitor_acc"] or -1)["epoch"]
+            chosen = nullcontext()
+        with chosen:
+            save_encoder(
+                run,
+                name=self.name,
+                backbone_name=self.options.backbone,
+                backbone=self.method.backbone,
+                heads=cast(dict[str, Head], dict(self.method.heads)),
+                mean=self.options.mean,
+                std=self.options.std,
+                size=self.size,
+                train=train,
+            )
 
     def _build(self) -> Method:
-        count, size = len(self.images), tuple(self.images.shape[-2:])
+        count, options = len(self.images), self.options
         if not self.k:
             raise InputError(f"{self.data.name!r} names no classes: set the number of clusters, trainer.k=10.")
         if not 2 <= self.k <= count:
             raise InputError(f"k={self.k} clusters for {count} images: at least 2 and at most {count} make sense.")
-        if self.options.batch > count:
+        if options.batch > count:
+            raise InputError(f"trainer.batch={options.batch} is more than the {count} images of {self.data.name!r}.")
+        share, rest = divmod(options.batch, ranks.world())
+        if rest or share < 2 * options.accumulate:
             raise InputError(
-                f"trainer.batch={self.options.batch} is more than the {count} images of {self.data.name!r}."
+                f"trainer.batch={options.batch} among {ranks.world()} processes: all need as many images, and at least "
+                f"{2 * options.accumulate}. Try trainer.batch={ranks.world() * max(share, 2 * options.accumulate)}."
             )
-        backbone = build_backbone(self.options.backbone)
+        backbone = build_backbone(options.backbone)
         smallest = 2 * int(getattr(backbone, "stride", 1))  # below it the last feature map has a single position
-        if size[0] != size[1] or min(size) < smallest:
+        height, width = (self.augment.size,) * 2 if self.augment.size else self.images.shape[-2:]
+        if height != width or height < smallest:
             raise InputError(
-                f"trainer.backbone={self.options.backbone} needs square images of at least {smallest} pixels, and those "
-                f"of {self.data.name!r} are {size[0]}x{size[1]}. Use another backbone or other images."
+                f"trainer.backbone={options.backbone} needs square images of at least {smallest} pixels, and those of "
+                f"{self.data.name!r} are {height}x{width}. Use another backbone, other images, or "
+                f"trainer.augmentation.size={smallest}."
             )
-        parameters = dict(self.options.method)
+        parameters = dict(options.method)
         kind = METHODS.load(parameters.pop("name", None) or "")
         if not (inspect.isclass(kind) and issubclass(kind, Method)):
             raise InputError(f"trainer.method.name={self.name} is not a Method.")
-        return kind(
+        method = kind(
             backbone,
             samples=count,
             k=self.k,
             **bind(kind, parameters, "trainer.method", reserved=("samples", "k")),
         )
+        prepare(backbone, compiled=options.compile, parts=options.accumulate)  # a method's slow copies stay as they are
+        return cast(Method, share_batch_norm(method.to(self.device))) if options.sync_bn else method
 
-    def _reseed(self, epoch: int) -> torch.Generator:
+    def _reseed(self, epoch: int) -> tuple[torch.Tensor, Draws]:
+        """The order of the images, int64 (N,), and the source of their views; the same in all processes."""
         digest = hashlib.sha256(f"{self.seed}/{epoch}".encode()).digest()
         torch.manual_seed(int.from_bytes(digest[:7], "big"))  # what a method draws
-        return torch.Generator(self.device).manual_seed(int.from_bytes(digest[7:14], "big"))  # order and views
+        draws = Draws.seeded(int.from_bytes(digest[7:14], "big"), self.options.batch, self.device)
+        return torch.randperm(len(self.images), generator=draws.orders), draws
 
-    def _step(self, index: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        images = self.images[index]
-        views = [self.normalise(self.augment(images, view, generator)) for view in range(self.method.views)]
-        views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+    def _shuffled(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """This process's share of each step: which images, int64 (B,), and their pixels, uint8 (B, 3, H, W)."""
+        starts = [(start + share * ranks.rank(), share) for start, share in self.shares]
+        mine = torch.cat([order[start : start + share] for start, share in starts])
+        return batches(self.images, mine, self.shares[0][1], self.device, self.options.workers)
+
+    def _step(self, index: torch.Tensor, pixels: torch.Tensor, draws: Draws) -> dict[str, torch.Tensor]:
+        views = [self._normalised(self.augment(pixels, view, draws)) for view in range(self.method.views)]
         with torch.no_grad():
             self.method.before_step()
         terms = self.method.losses(views, index)
         self.optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
-        self.optimizer.step()
+        self.scaler.scale(torch.stack(list(terms.values())).sum()).backward()
+        average_gradients(self.method.parameters())
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         with torch.no_grad():
             self.method.after_step()
+        if self.average:
+            self.average.update()
         return terms
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.normalise(pixels).contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def _look(self, epoch: int) -> dict[str, float | None]:
+        """What the weights that would be saved make of some training images: signs of collapse, scores with labels."""
+        found: dict[str, float | None] = {}
+        self.method.eval()
+        with self.averaged():
+            if self.options.collapse != "ignore":
+                hidden = self.method.encode(self._normalised(self.augment.unchanged(self.probe.to(self.device))))
+                cluster = self.method.heads["cluster"](hidden) if "cluster" in self.method.heads else None
+                found |= signs(self._default(hidden), cluster)
+            if self.monitor is not None:
+                found |= dict.fromkeys(("monitor_acc", "monitor_knn"))
+                if epoch % self.options.monitor_every == 0 or epoch == self.options.epochs:
+                    parts = self.unchanged(torch.from_numpy(self.monitor.rows))
+                    found |= self.monitor.scores(torch.cat([self._default(self.method.encode(part)) for part in parts]))
+        return found
+
+    def _default(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The encoder's default feature: of the first head, without heads the backbone's."""
+        heads: list[nn.Module] = list(self.method.heads.values())
+        return heads[0](hidden) if heads else hidden
 
     def _check_weights(self, epoch: int) -> None:
         tensors = [value for value in self.method.state_dict().values() if value.is_floating_point()]
@@ -291,50 +426,15 @@ class Trainer:
     @property
     def _advice(self) -> str:
         return (
-            f"The run folder keeps the state of the epoch before. Try a lower trainer.lr (now {self.options.lr}), some "
+            f"The run folder keeps the last checkpoint before. Try a lower trainer.lr (now {self.options.lr}), some "
             f"trainer.warmup (now {self.options.warmup}), or trainer.precision=float32 (now {self.options.precision})."
         )
 
 
-class _Terms:
-    """The loss terms of an epoch, summed on the host in the order of the steps, whenever they are collected."""
-
-    def __init__(self, where: str, advice: str) -> None:
-        self._where, self._advice = where, advice
-        self._pending: list[tuple[torch.Tensor, int]] = []
-        self._names: list[str] = []
-        self._sums: list[float] = []
-        self._steps = self._weight = 0
-
-    def add(self, terms: Mapping[str, torch.Tensor], weight: int) -> None:
-        """Remember one step's terms without waiting for the device."""
-        self._names = list(terms)
-        self._pending.append((torch.stack([term.detach().float() for term in terms.values()]), weight))
-
-    def collect(self) -> str:
-        """Bring what was added to the host and check it; returns the last values as text."""
-        rows = torch.stack([row for row, _ in self._pending]).double()
-        for row, (_, weight) in zip(rows.tolist(), self._pending, strict=True):
-            self._steps += 1
-            for name, value in zip(self._names, row, strict=True):
-                if not abs(value) < float("inf"):
-                    raise InputError(
-                        f"Loss term {name!r} became {value} in {self._where}, step {self._steps}. {self._advice}"
-                    )
-            self._sums = [
-                total + value * weight for total, value in zip(self._sums or [0.0] * len(row), row, strict=True)
-            ]
-            self._weight += weight
-        self._pending = []
-        return " ".join(f"{name} {value:.3f}" for name, value in zip(self._names, row, strict=True))
-
-    def means(self) -> dict[str, float]:
-        """The mean of each term over the images, after all was collected."""
-        return {name: total / self._weight for name, total in zip(self._names, self._sums, strict=True)}
-
-
 def _optimizer(options: Options, method: Method) -> torch.optim.Optimizer:
-    parameters, decay = method.parameters(), options.weight_decay
+    groups, decay = method.parameter_groups(), options.weight_decay
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in method.parameters())
     if options.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=options.lr, betas=(options.momentum, 0.999), weight_decay=decay)
-    return torch.optim.SGD(parameters, lr=options.lr, momentum=options.momentum, weight_decay=decay)
+        betas = (options.momentum, 0.999)
+        return torch.optim.Adam(groups, lr=options.lr, betas=betas, weight_decay=decay, fused=fused)
+    return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, weight_decay=decay, fused=fused)

@@ -13,12 +13,14 @@ import torch
 
 from shiftbench.errors import InputError, unknown
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What ``trainer.*`` sets, whatever the method; configs/method/base.yaml says where the values come from.
+    """What ``trainer.*`` sets, whatever the method; configs/train.yaml and method/base.yaml say where values come from.
+
+    Everything that is a time is a share of the epochs, so that ``epochs`` rescales it.
 
     Args:
         method, augmentation: see :class:`shiftbench.trainers.base.Method` and
@@ -26,7 +28,9 @@ class Options:
         k: number of clusters; None = the data set's number of classes.
         backbone: a registered backbone.
         epochs: passes over the training split.
-        batch: images per step.
+        batch: images per step, in all processes together.
+        accumulate: parts in which the backbone takes its share of the batch, one after the other; their gradients
+            add up, and losses still see the whole batch. It takes about a third more time, and the memory of a part.
         drop_last: leave out the last, smaller batch of each epoch.
         optimizer: SGD or Adam.
         lr: learning rate before any schedule.
@@ -35,8 +39,19 @@ class Options:
         schedule: of the learning rate, see :meth:`learning_rate`.
         milestones: shares of the epochs at which ``multistep`` multiplies by ``decay``.
         decay: that factor.
-        warmup: epochs of linear warm-up.
+        final_lr: where ``cosine`` ends, as a share of ``lr``.
+        warmup: share of the epochs in which the rate rises linearly.
+        ema: decay of a moving average of the weights, which is then what is saved; 0 = none.
         precision: what the backbone computes in.
+        compile: whether torch.compile is asked to speed up the backbone.
+        sync_bn: whether BatchNorm counts the images of all processes.
+        workers: threads that decode images in files; None = one per core.
+        checkpoint_every: epochs between two checkpoints.
+        keep: how many of the last checkpoints are kept.
+        collapse: what happens after three epochs of collapsed features or clusters; ``ignore`` does not look.
+        monitor: whether features are scored with labels now and then, see :mod:`shiftbench.trainers.monitor`.
+        monitor_every: epochs between two such scores.
+        select: whose weights are saved: the ``last`` epoch's, or those of the best ``monitor_acc``, which uses labels.
         threads: CPU threads of a step; None = as many as torch takes by itself.
         mean, std: input normalisation per channel on the 0..1 scale.
 
@@ -50,6 +65,7 @@ class Options:
     backbone: str
     epochs: int
     batch: int
+    accumulate: int
     drop_last: bool
     optimizer: Literal["sgd", "adam"]
     lr: float
@@ -58,8 +74,19 @@ class Options:
     schedule: Literal["multistep", "cosine", "constant"]
     milestones: tuple[float, ...]
     decay: float
-    warmup: int
-    precision: Literal["float32", "bfloat16"]
+    final_lr: float
+    warmup: float
+    ema: float
+    precision: Literal["float32", "bfloat16", "float16"]
+    compile: bool
+    sync_bn: bool
+    workers: int | None
+    checkpoint_every: int
+    keep: int
+    collapse: Literal["warn", "stop", "ignore"]
+    monitor: bool
+    monitor_every: int
+    select: Literal["last", "oracle"]
     threads: int | None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -68,13 +95,24 @@ class Options:
         rules = {
             "epochs": (self.epochs >= 1, "at least 1"),
             "batch": (self.batch >= 2, "at least 2, since BatchNorm compares images"),
+            "accumulate": (
+                1 <= self.accumulate <= self.batch // 2,
+                f"at least 1, and leave two of batch={self.batch} images to each part",
+            ),
             "threads": (self.threads is None or self.threads >= 1, "at least 1"),
+            "workers": (self.workers is None or self.workers >= 1, "at least 1"),
+            "checkpoint_every": (self.checkpoint_every >= 1, "at least 1"),
+            "keep": (self.keep >= 1, "at least 1"),
+            "monitor_every": (self.monitor_every >= 1, "at least 1"),
+            "select": (self.select == "last" or self.monitor, "last, or come with trainer.monitor=true"),
             "k": (self.k is None or self.k >= 2, "at least 2"),
             "lr": (self.lr > 0, "above 0"),
             "momentum": (0 <= self.momentum < 1, "within 0..1"),
             "weight_decay": (self.weight_decay >= 0, "at least 0"),
             "decay": (0 < self.decay <= 1, "within 0..1"),
-            "warmup": (0 <= self.warmup < self.epochs, f"at least 0 and below epochs={self.epochs}"),
+            "final_lr": (0 <= self.final_lr <= 1, "a share of lr, within 0..1"),
+            "warmup": (0 <= self.warmup < 1, "a share of the epochs, at least 0 and below 1"),
+            "ema": (0 <= self.ema < 1, "at least 0 and below 1"),
             "milestones": (
                 all(0 < share < 1 for share in self.milestones),
                 "shares of the epochs, within 0..1",
@@ -87,10 +125,12 @@ class Options:
 
     def learning_rate(self, epoch: int) -> float:
         """The learning rate of one epoch, counted from 0; everything scales with ``epochs``."""
-        if epoch < self.warmup:
-            return self.lr * (epoch + 1) / (self.warmup + 1)
+        warmup = round(self.warmup * self.epochs)
+        if epoch < warmup:
+            return self.lr * (epoch + 1) / (warmup + 1)
         if self.schedule == "cosine":
-            return self.lr * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+            height = (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+            return self.lr * (self.final_lr + (1 - self.final_lr) * height)
         if self.schedule == "multistep":
             return self.lr * self.decay ** sum(epoch >= round(share * self.epochs) for share in self.milestones)
         return self.lr

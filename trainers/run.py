@@ -2,6 +2,8 @@
 
 ``config.yaml``          the resolved configuration: all that is needed to run it again
 ``checkpoint.pt``        the state after the last whole epoch: tensors and plain values only
+``checkpoint-12.pt``     those of so many checkpoints as ``trainer.keep`` says; the newest is checkpoint.pt itself
+``best.pt``              the encoder after its best epoch, with ``trainer.select=oracle`` alone
 ``metrics.csv``          one row per epoch, taken from the checkpoint, so that the two never disagree
 ``run.json``             versions, hardware and wall times, one entry per start
 ``tensorboard/``         the same curves, where tensorboard is installed
@@ -14,8 +16,10 @@ import csv
 import io
 import itertools
 import json
+import os
 import pickle
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +32,7 @@ from shiftbench.errors import InputError
 from shiftbench.provenance import hardware, versions
 from shiftbench.records import atomic_path, write_text
 
-CONFIG, CHECKPOINT, METRICS, RECORD = "config.yaml", "checkpoint.pt", "metrics.csv", "run.json"
+CONFIG, CHECKPOINT, BEST, METRICS, RECORD = "config.yaml", "checkpoint.pt", "best.pt", "metrics.csv", "run.json"
 
 
 def create(config: Mapping[str, Any], method: str, data: str) -> Path:
@@ -66,11 +70,45 @@ def read_config(run: Path) -> dict[str, Any]:
     return config
 
 
-def save_checkpoint(run: Path, state: Mapping[str, Any]) -> None:
-    """Replace the checkpoint and the metrics, in this order, each atomically."""
-    with atomic_path(run / CHECKPOINT) as temporary:
-        torch.save(dict(state), temporary)
+def save_checkpoint(run: Path, state: Mapping[str, Any], keep: int = 1) -> None:
+    """Replace the checkpoint and the metrics, in this order, each atomically.
+
+    Args:
+        run: the run folder.
+        state: what :meth:`Trainer.state` gives.
+        keep: how many checkpoints there are afterwards, this one included.
+    """
+    _save(run / CHECKPOINT, state)
     write_metrics(run, state["history"])
+    if keep > 1:
+        _copy(run / CHECKPOINT, run / f"checkpoint-{len(state['history'])}.pt")
+        for number in sorted(_kept(run))[:-keep]:
+            (run / f"checkpoint-{number}.pt").unlink()
+
+
+def _kept(run: Path) -> list[int]:
+    names = (re.fullmatch(r"checkpoint-(\d+)\.pt", path.name) for path in run.iterdir())
+    return [int(name[1]) for name in names if name]
+
+
+def _copy(file: Path, target: Path) -> None:
+    """Another name for a file that will be replaced, not written to; a copy where there are no hard links."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:
+        with atomic_path(target) as temporary:
+            shutil.copyfile(file, temporary)
+
+
+def save_best(run: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Replace the encoder of the best epoch, atomically."""
+    _save(run / BEST, state)
+
+
+def _save(path: Path, state: Mapping[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        torch.save(dict(state), temporary)
 
 
 def read_checkpoint(run: Path) -> dict[str, Any] | None:
@@ -79,18 +117,33 @@ def read_checkpoint(run: Path) -> dict[str, Any] | None:
     Raises:
         InputError: the file is damaged.
     """
-    try:
-        return torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+    if not (run / CHECKPOINT).exists():
         return None
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"{str(run / CHECKPOINT)!r} is damaged. Delete it to start this run from its beginning."
-        ) from error
+    older = [number for number in sorted(_kept(run))[:-1]]
+    advice = "Delete it to start this run from its beginning."
+    if older:
+        advice = f"Put checkpoint-{older[-1]}.pt in its place to go on from epoch {older[-1]}."
+    return _read(run / CHECKPOINT, advice)
 
 
-def write_metrics(run: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write ``metrics.csv``: the columns epoch, lr, loss and each term."""
+def read_best(run: Path) -> dict[str, Any]:
+    """The encoder of the best epoch, on the CPU.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    return _read(run / BEST, "Train again, or give trainer.select=last to a new run.")
+
+
+def _read(path: Path, advice: str) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise InputError(f"{str(path)!r} is damaged. {advice}") from error
+
+
+def write_metrics(run: Path, history: Sequence[Mapping[str, float | None]]) -> None:
+    """Write ``metrics.csv``: epoch, lr, loss, each term, each diagnostic, ``probe_*`` and, if asked for, ``monitor_*``."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
     writer.writeheader()
@@ -128,11 +181,11 @@ class Curves:
         else:
             self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_epoch)
 
-    def add(self, row: Mapping[str, float]) -> None:
+    def add(self, row: Mapping[str, float | None]) -> None:
         """Add one epoch's row of the metrics."""
         if self._writer is not None:
             for name, value in row.items():
-                if name != "epoch":
+                if name != "epoch" and value is not None:
                     self._writer.add_scalar(name, value, row["epoch"])
 
     def close(self) -> None:

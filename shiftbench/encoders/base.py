@@ -119,13 +119,11 @@ class Encoder:
         castable: whether :meth:`with_dtype` can change it.
         device: where it computes.
         traceable: whether the fingerprint tells all that its features depend on, so that they can be kept.
-        traceable: whether the fingerprint tells all that its features depend on, so that they can be kept.
         needs_fit: whether it is made from images by :meth:`fit`, anew for each data set, before it encodes any.
     """
 
     castable = False
     needs_fit = False
-    traceable = True
     traceable = True
 
     def __init__(

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from shiftbench.console import say
 from shiftbench.encoders.base import Encoder, Preprocess, module_encoder
 from shiftbench.encoders.preprocess import flag
 from shiftbench.encoders.zoo import adjusted, library
@@ -74,10 +75,13 @@ def load(location: str, *, device: torch.device, download: str | bool = False, *
     about = _processor(transformers, location, local)
     if not about and changes.get("norm") is None:
         raise InputError(f"hf:{location} has no image processor that says how images were normalised: add ?norm=.")
+    digest = _sha256(folder)
+    if not local:
+        say(f"hf:{location} is {folder}, sha256 {digest}")
     return module_encoder(
         f"hf:{Path(location).name}", Tower(network, pooled=not missing),
         adjusted(_preprocess(about, location, changes), **changes), heads, device=device, default="backbone",
-        origin={"architecture": type(network).__name__, "weights": str(folder), "sha256": _sha256(folder)},
+        origin={"architecture": type(network).__name__, "weights": str(folder), "sha256": digest},
     )  # fmt: skip
 
 

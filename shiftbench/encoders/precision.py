@@ -104,7 +104,10 @@ def fast_copy(network: nn.Module, keep: Collection[str] = ()) -> nn.Module:
         network: in evaluation mode.
         keep: names of layers whose outputs are needed as they are.
     """
-    quick = copy.deepcopy(network)
+    try:
+        quick = copy.deepcopy(network)
+    except RuntimeError:  # weights that are computed from others; autocast casts them each time
+        return network
     fold_batch_norm(quick, keep)
     for module in quick.modules():
         if type(module) in (nn.Conv2d, nn.Linear):  # a subclass may compute with its weights what it likes

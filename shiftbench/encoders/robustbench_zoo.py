@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from shiftbench import compat
 from shiftbench.encoders.base import Encoder, Preprocess
-from shiftbench.encoders.zoo import adjusted, classifier_encoder, download_allowed, library, read_state
+from shiftbench.encoders.zoo import adjusted, classifier_encoder, download_allowed, library, read_state, say_fetched
 from shiftbench.errors import InputError, unknown
 
 # What RobustBench does to images before its ImageNet networks, each of which normalises them itself.
@@ -55,9 +54,10 @@ def load(
     if not file.is_file():
         download_allowed(download, f"robustbench:{location}", str(file))
         file.parent.mkdir(parents=True, exist_ok=True)
-        compat.robustbench().utils.download_gdrive_new(about["gdrive_id"], file)
+        robustbench.utils.download_gdrive_new(about["gdrive_id"], file)
         if not file.is_file():
             raise InputError(f"RobustBench could not download {location} (Google Drive id {about['gdrive_id']}).")
+        say_fetched(file, f"Google Drive, {about['gdrive_id']}")
     network = about["model"]()
     state = _state(file, network, name)
     preprocess = Preprocess((0.0,) * 3, (1.0,) * 3, **PREPROCESSINGS[about.get("preprocessing")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,16 @@ import torch
 from torch import nn
 
 from shiftbench.encoders.base import Encoder, Preprocess, module_encoder
-from shiftbench.encoders.zoo import LOGITS, adjusted, download_allowed, given_file, hub_file, library, read_state
+from shiftbench.encoders.zoo import (
+    LOGITS,
+    adjusted,
+    download_allowed,
+    given_file,
+    hub_file,
+    library,
+    read_state,
+    say_fetched,
+)
 from shiftbench.errors import InputError
 from shiftbench.records import sha256
 
@@ -82,12 +92,12 @@ def _published(about: Mapping[str, Any], location: str, download: str | bool) ->
         if isinstance(cached, str):
             return Path(cached)
     download_allowed(download, missing, f"the Hugging Face cache, as {repository}")
-    for name in names[:-1]:
-        try:
-            return Path(hub.hf_hub_download(repository, name))
-        except hub.errors.EntryNotFoundError:
-            continue
-    return Path(hub.hf_hub_download(repository, names[-1]))
+    for name in names:
+        with suppress(hub.errors.EntryNotFoundError):
+            file = Path(hub.hf_hub_download(repository, name))
+            say_fetched(file, f"the Hugging Face hub, {repository}")
+            return file
+    raise InputError(f"The Hugging Face hub has none of {', '.join(names)} in {repository}.")
 
 
 def _create(timm: Any, location: str, state: Mapping[str, torch.Tensor], about: Mapping[str, Any], file: Path) -> Any:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from shiftbench import compat
+from shiftbench.console import say
 from shiftbench.encoders.arch import best, candidates_for
 from shiftbench.encoders.base import Encoder, Preprocess, module_encoder
 from shiftbench.encoders.preprocess import flag, normalisation
@@ -20,6 +21,7 @@ from shiftbench.encoders.taps import split_classifier
 from shiftbench.errors import InputError
 from shiftbench.records import sha256
 
+EXTRAS = {"timm": "timm", "huggingface_hub": "timm", "transformers": "hf", "onnxruntime": "onnx"}
 COUNTER = "num_batches_tracked"  # BatchNorm's own count of steps; no feature depends on it
 LOGITS = "logits"
 
@@ -31,11 +33,11 @@ def library(name: str) -> ModuleType:
         InputError: it is not installed, with the extra that brings it.
     """
     compat.torchvision()  # repaired before anyone else imports it broken
-    extra = {"transformers": "hf", "onnxruntime": "onnx"}.get(name, name)
     try:
         return compat.robustbench() if name == "robustbench" else import_module(name)
     except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed: pip install 'shiftbench[{extra}]'.") from error
+        package = f"'shiftbench[{EXTRAS[name]}]'" if name in EXTRAS else name
+        raise InputError(f"{error.name} is not installed: pip install {package}.") from error
 
 
 def download_allowed(download: str | bool, missing: str, where: str) -> None:
@@ -46,6 +48,11 @@ def download_allowed(download: str | bool, missing: str, where: str) -> None:
     """
     if not flag("download", download):
         raise InputError(f"The weights of {missing} are not in {where}: add ?download=true to fetch them, once.")
+
+
+def say_fetched(file: Path, source: str) -> None:
+    """Tell the user which bytes have come from where."""
+    say(f"Fetched {file} from {source}, sha256 {sha256(file)}")
 
 
 def hub_file(url: str, missing: str, download: str | bool) -> Path:
@@ -62,6 +69,7 @@ def hub_file(url: str, missing: str, download: str | bool) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         named = torch.hub.HASH_REGEX.search(file.name)
         torch.hub.download_url_to_file(url, str(file), named.group(1) if named else None)
+        say_fetched(file, url)
     return file
 
 
@@ -87,7 +95,7 @@ def read_state(file: Path, network: nn.Module, name: str) -> dict[str, torch.Ten
 def classifier_encoder(
     name: str,
     network: nn.Module,
-    state: Mapping[str, torch.Tensor] | None,
+    state: Mapping[str, torch.Tensor],
     preprocess: Preprocess,
     file: Path,
     *,
@@ -99,8 +107,7 @@ def classifier_encoder(
     Args:
         name: what tables call it.
         network: float (N, 3, H, W) -> (N, classes).
-        state: its weights, all of them; the classifier may have another number of classes, or lack. None where the
-            network has them already.
+        state: its weights, all of them; the classifier may have another number of classes, or lack.
         preprocess: what comes before it.
         file: where the weights are from.
         device: where it runs.
@@ -114,11 +121,9 @@ def classifier_encoder(
         layer = split_classifier(network, preprocess(torch.zeros(1, 3, side, side, dtype=torch.uint8)))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise InputError(f"{name} does not take images of {side} pixels ({error}): add ?size=.") from error
-    head = None
-    if state is not None:
-        weight, bias = state.get(f"{layer}.weight"), state.get(f"{layer}.bias")
-        head = _linear(weight, bias) if layer and weight is not None else None
-        fill_strictly(network, {k: v for k, v in state.items() if not layer or not k.startswith(f"{layer}.")}, name)
+    weight, bias = state.get(f"{layer}.weight"), state.get(f"{layer}.bias")
+    head = _linear(weight, bias) if layer and weight is not None else None
+    fill_strictly(network, {k: v for k, v in state.items() if not layer or not k.startswith(f"{layer}.")}, name)
     return module_encoder(
         name, network, preprocess, {LOGITS: head} if head is not None else {}, device=device, default="backbone",
         origin={"weights": str(file), "sha256": sha256(file), **origin},

@@ -1,5 +1,8 @@
 """One arithmetic for one comparison, and bfloat16 only where it says the same."""
 
+import copy
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -163,6 +166,16 @@ def test_the_fast_copy_leaves_the_original_alone(images):
     assert {p.dtype for p in quick.parameters()} == {torch.bfloat16, torch.float32}
     assert {p.dtype for p in encoder.backbone.parameters()} == {torch.float32}
     assert torch.equal(encoder(images), before)
+
+
+def test_a_network_that_cannot_be_copied_runs_as_it_is(images):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        linear = nn.utils.weight_norm(nn.Linear(3072, 4))  # its weight is computed from two others
+    encoder = module_encoder("normed", nn.Sequential(nn.Flatten(), linear), Preprocess(*PLAIN), device=CPU)
+    with pytest.raises(RuntimeError, match="deepcopy"):
+        copy.deepcopy(encoder.backbone)
+    assert 0.999 < agreement(encoder, encoder.with_dtype("bfloat16"), images) < 1
 
 
 def test_bfloat16_on_each_device(device, images):

@@ -93,6 +93,24 @@ def test_what_cannot_be_loaded(hub, uri, message):
         load_encoder(uri)
 
 
+def test_a_download_is_the_hubs_own(hub, tmp_path, network, images, monkeypatch, capsys):
+    """The first of the names under which the hub may have it."""
+    asked = []
+
+    def download(repository, name):
+        asked.append((repository, name))
+        if name.endswith(".safetensors"):
+            raise huggingface_hub.errors.EntryNotFoundError("none")
+        torch.save(network.state_dict(), tmp_path / name)
+        return str(tmp_path / name)
+
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    encoder = load_encoder(f"timm:{NAME}.{TAG}?download=true&size=32&crop=none")
+    assert asked == [(f"timm/{NAME}.{TAG}", "model.safetensors"), (f"timm/{NAME}.{TAG}", "pytorch_model.bin")]
+    assert f"sha256 {encoder.origin['sha256']}" in capsys.readouterr().err.replace("\n", "")
+
+
 def test_weights_of_another_network(tmp_path, network):
     torch.save(network.state_dict(), tmp_path / "w.pth")
     with pytest.raises(InputError, match=r"'w.pth' does not fit timm:resnet18: .*Missing key"):

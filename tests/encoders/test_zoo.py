@@ -1,5 +1,7 @@
 """What the model zoos share: strict loading, split classifiers, downloads only on demand, extras named when they lack."""
 
+import hashlib
+
 import pytest
 import torch
 from torch import nn
@@ -69,7 +71,7 @@ def test_a_url_changes_the_preprocessing():
             zoo.adjusted(start, **wrong)
 
 
-def test_downloads_happen_only_when_allowed(tmp_path, monkeypatch):
+def test_downloads_happen_only_when_allowed(tmp_path, monkeypatch, capsys):
     fetched = []
 
     def download(url, file, hash_prefix):
@@ -84,6 +86,7 @@ def test_downloads_happen_only_when_allowed(tmp_path, monkeypatch):
     assert fetched == []
     assert zoo.hub_file(url, "net", "true").read_bytes() == b"weights"
     assert fetched == [(url, "0123abcd")]
+    assert f"from {url}, sha256 {hashlib.sha256(b'weights').hexdigest()}" in capsys.readouterr().err
     zoo.hub_file(url, "net", "true")
     assert len(fetched) == 1
 

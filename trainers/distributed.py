@@ -1,0 +1,118 @@
+"""Training in the processes that ``torchrun`` starts together: same weights, same steps, a share of each batch.
+
+Every process augments and encodes its share; the losses see the features of all (:func:`shiftbench.trainers.base.gathered`).
+So a run of two processes is the run of one, up to rounding, where BatchNorm's statistics are shared too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+import torch
+from torch import distributed, nn
+from torch.distributed.nn import functional
+
+from shiftbench import ranks
+from shiftbench.console import stderr
+from shiftbench.encoders.base import pick_device
+from shiftbench.errors import InputError
+
+PATIENCE = timedelta(hours=2)  # the first process may score or write while the others wait
+
+
+def join(device: str) -> torch.device:
+    """Meet the other processes, if there are any; those after the first fall silent.
+
+    Args:
+        device: as the configuration names it; "auto" is a GPU of its own for each process, where there are GPUs.
+
+    Returns:
+        The device of this process.
+
+    Raises:
+        InputError: there is no such device, or not one GPU for each process.
+    """
+    chosen = pick_device(ranks.device(device))
+    if ranks.world() == 1:
+        return chosen
+    stderr.quiet = ranks.rank() > 0
+    if chosen.type == "cuda":
+        if chosen.index is None or chosen.index >= torch.cuda.device_count():
+            raise InputError(
+                f"{ranks.world()} processes need a GPU each, and here are {torch.cuda.device_count()}: start "
+                "as many with torchrun --nproc-per-node, or give device=cpu; device=auto picks each its own."
+            )
+        torch.cuda.set_device(chosen)
+    if not distributed.is_initialized():
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
+    return chosen
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over the processes, in one exchange.
+
+    A step is several passes through a network and losses that talk to the other processes themselves, which is more
+    than one forward pass of one module: so this is not DistributedDataParallel.
+    """
+    if ranks.world() == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    distributed.all_reduce(flat)
+    flat /= ranks.world()
+    for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def share_batch_norm(module: nn.Module) -> nn.Module:
+    """Make BatchNorm use the statistics of all processes' images; the module itself where there is one process."""
+    if ranks.world() == 1:
+        return module
+    if next(module.parameters()).is_cuda:
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+            setattr(module, name, SharedBatchNorm.of(child))
+        else:
+            share_batch_norm(child)
+    return module
+
+
+class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """BatchNorm over the images of all processes, on a CPU, where torch's SyncBatchNorm does not run."""
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> SharedBatchNorm:
+        """One with the parameters, statistics and settings of another."""
+        shared = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        shared.load_state_dict(norm.state_dict())
+        return shared
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(B, C, ...) -> the same shape; every process must have as many images."""
+        if not self.training:
+            return super().forward(input)
+        axes = [axis for axis in range(input.ndim) if axis != 1]
+        values = input.float()
+        mean = functional.all_reduce(values.mean(axes)) / ranks.world()
+        centred = values - self._channels(mean, input)
+        variance = functional.all_reduce(centred.square().mean(axes)) / ranks.world()
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
+            count = ranks.world() * input.numel() // input.shape[1]
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+                weight = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)  # type: ignore[arg-type]
+                self.running_mean.lerp_(mean, weight)
+                self.running_var.lerp_(variance * count / (count - 1), weight)
+        normal = centred * self._channels((variance + self.eps).rsqrt(), input)
+        if self.affine:
+            normal = normal * self._channels(self.weight, input) + self._channels(self.bias, input)
+        return normal.to(input.dtype)
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        """Any that forward takes."""
+
+    @staticmethod
+    def _channels(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        return values.view(1, -1, *[1] * (like.ndim - 2))
