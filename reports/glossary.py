@@ -46,8 +46,8 @@ _ALL = (
         "Worst",
         "worst condition",
         True,
-        "The lowest mean over runs among the conditions, and the condition's name. Its interval does not account "
-        "for having picked the lowest.",
+        "The worst mean over runs among the conditions, and the condition's name. Its interval does not account "
+        "for having picked it.",
     ),
     Quantity("drop", "Drop", "drop", False, "Clean minus mean shifted, in points."),
     Quantity(
@@ -103,6 +103,17 @@ _ALL = (
 )
 QUANTITIES = {quantity.key: quantity for quantity in _ALL}
 
+# What differs between the partitions whose agreement is measured.
+AXES = {
+    "initialization": "between random starts",
+    "algorithm": "between algorithms",
+    "projection": "between views of the features",
+    "bootstrap": "between samples of images",
+    "augmentation": "between augmented views",
+    "training_seed": "between trainings",
+    "shift": "with the clean partition",
+}
+
 TERMS = {
     "ACC": "Clustering accuracy: the share of images whose cluster is matched to their class, under the best "
     "one-to-one matching of clusters and classes (Hungarian method).",
@@ -112,21 +123,44 @@ TERMS = {
     "AMI": "Adjusted mutual information (Vinh et al. 2010), arithmetic mean: mutual information less what "
     "unrelated partitions would have.",
     "Purity": "The share of images that belong to the majority class of their cluster.",
+    "Mean recall": "The share of a class that is in its cluster, mean over classes.",
+    "Worst class": "The lowest such share of a class.",
+    "V-measure": "The harmonic mean of homogeneity and completeness; the same number as NMI.",
+    "Homogeneity": "1 if each cluster holds one class only.",
+    "Completeness": "1 if each class lies in one cluster only.",
+    "Silhouette": "How much nearer an image is to its own cluster than to the next one, −1 to 1 (Rousseeuw 1987).",
+    "Entropy": "How evenly the images are spread over the clusters, 0 to 100 %. A fall says that clusters empty.",
+    "Collapsed clusters": "The number of clusters with fewer images than a tenth of an equal share.",
+    "Drift": "How far the images in the frozen clusters have moved from the clean centres, in units of the distance "
+    "of the centres from their mean.",
+    "Fréchet distance": "Between the clean features and the shifted ones, in units of the clean features' variance.",
+    "matched": "The share of images in equal clusters after the best one-to-one renaming.",
+    "image consensus": "The share of pairs of partitions in which an image's two clusters are matched, mean over "
+    "images.",
+    "cluster Jaccard": "How well a cluster is found again in another partition, mean over clusters (Hennig 2007): "
+    "below 50 it dissolves, from 75 on it is valid.",
+    "PAC": "The share of pairs of images that are together in more than 10 % and at most 90 % of the partitions "
+    "(Șenbabaoğlu et al. 2014); lower is better.",
+    "Probe": "A classifier on the same features, fitted with labels on the clean training split: the 20 nearest "
+    "neighbours, or ridge regression. What it keeps under a shift and clusters lose, the features still hold.",
     "Frozen": "Clusters are fitted on the clean training split and, for ACC, matched to classes there; both are "
     "then applied to the test images as they are. This is what a deployed clustering meets.",
     "Refit": "Clusters are fitted anew on the very images that are scored, and matched to their classes. This "
     "asks whether the features still hold the structure.",
     "Floor": "What an encoder has to beat: raw pixels (no encoder) and an untrained network (no learning). Drawn "
     "in grey.",
-    "Interval": "95 % percentile bootstrap over runs, 1,000 resamples: training seeds are drawn first, then "
-    "clusterings within each. With one training seed it says nothing about what another training would give; "
-    "with one run there is none.",
-    "Bold": "The best of the encoders under the same protocol and metric whose interval, besides, overlaps no "
-    "other's. Drops and relative mCE are never bold: whoever has little to lose looks good in them.",
+    "Interval": "95 % percentile bootstrap. Images and random starts of the clustering are drawn with replacement, "
+    "the same for all encoders and conditions, and training seeds where there are several. What no resamples of images "
+    "were kept for is resampled over runs alone. With one training seed an interval says nothing about what another "
+    "training would give.",
+    "Bold": "The best of the encoders under the same protocol and metric, where a paired test puts it before every "
+    "other one (p ≤ 0.05, corrected for all pairs). Only clean and mean shifted scores are tested. Drops and relative "
+    "mCE are never bold: whoever has little to lose looks good in them.",
     "Severity": "Common corruptions have five strengths, 1 to 5, whose constants are in the named severity "
     "table; 0 is the clean split.",
-    "Spearman's ρ": "The rank correlation of two quantities over conditions: −1 if the condition with less "
-    "agreement always has the larger drop. Conditions are no independent draws, so it has no interval.",
+    "Spearman's ρ": "The rank correlation, over conditions, of the drop of a score with the drop of a quantity that "
+    "needs no labels. More is worse on both sides: 1 is a quantity that puts the conditions in the very order of their "
+    "harm. Conditions of one corruption are alike, so its intervals are rather too narrow.",
 }
 
 REFERENCES = (

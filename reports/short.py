@@ -158,7 +158,10 @@ def _probes(view: View, title: str, shift: str) -> Iterator[Section]:
             line = view.line(entrant, shift, "frozen", "acc", probe)
             if line is not None:
                 numbers = [number_of(line, column.key) for column in columns]
-                cells = [_with_half(n) if c.key != "drop" else percent(n.value) for n, c in zip(numbers, columns)]
+                cells = [
+                    _with_half(n) if c.key != "drop" else percent(n.value)
+                    for n, c in zip(numbers, columns, strict=True)
+                ]
                 lines.append(Line(f"{entrant.label}, {probe_name(probe)}", entrant.floor, cells))
     if lines:
         yield Section(title, columns, lines)

@@ -188,16 +188,20 @@ class Failure:
     conditions: list[str]
 
 
-def failures(cells: pd.DataFrame, stability: pd.DataFrame) -> list[Failure]:
-    """What was not measured and why, by encoder, status and reason; axes of stability are named."""
+def failures(cells: Sequence[pd.DataFrame], stability: Sequence[pd.DataFrame]) -> list[Failure]:
+    """What was not measured and why, by encoder, status and reason.
+
+    ``what`` is the metric that is not defined, or the axis of stability; empty for all scores of a condition.
+    """
     columns = ["encoder", "what", "status", "reason", *CONDITION]
-    missing = [
-        one[(one["status"] != "ok") & (one["shift"] != "chance")]
-        for one in (cells, stability.rename(columns={"axis": "what"}))
-    ]
-    missing[0] = missing[0].assign(what="")
-    missing[0].loc[missing[0]["reason"].str.startswith("not defined"), "what"] = missing[0]["metric"]
-    table = pd.concat([one[columns].drop_duplicates() for one in missing])
+    tables = []
+    for table in cells:
+        missing = table[(table["status"] != "ok") & (table["shift"] != "chance")]
+        single = missing["reason"].str.startswith("not defined")
+        tables.append(missing.assign(what=missing["metric"].where(single, "")))
+    for table in stability:
+        tables.append(table[table["status"] != "ok"].rename(columns={"axis": "what"}))
+    table = pd.concat([one[columns].drop_duplicates() for one in tables])
     found: dict[tuple[str, str, str], dict[str, dict[str, None]]] = {}
     for encoder, what, status, reason, shift, corruption, severity in table.itertuples(index=False, name=None):
         of_reason = found.setdefault((encoder, status, reason), {})

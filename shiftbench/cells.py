@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,8 @@ from shiftbench.metrics.probes import PROBES
 from shiftbench.metrics.resample import image_draws, mean_over_seeds
 from shiftbench.metrics.robustness import chance_level
 from shiftbench.partitions import Partitions, Scores
-from shiftbench.plan import PROBE, Entrant, Plan
+from shiftbench.plan import ARGMAX, PROBE, Entrant, Plan, clusterer_of
 from shiftbench.records import CLEAN, Condition
-from shiftbench.registry import CLUSTERERS
 
 FEATURES = "features"  # the pseudo-clusterer of what describes features alone
 PROBE_METRICS = ("acc", "mean_recall", "worst_class")
@@ -70,14 +70,14 @@ def fit(plan: Plan, entrant: Entrant, raw: np.ndarray, clock: Clock) -> Fitted:
             raise InputError(f"no k from {plan.ks[0]} to {plan.ks[-1]} satisfies the criterion {plan.k_by}")
         k = chosen
     fitted = Fitted(prepare, k, choice)
-    for name in plan.clusterers:
+    for name in plan.clusterings(entrant):
         with clock("cluster"):
-            fitted.clusterings[name] = found = _attempt(lambda name=name: _cluster(plan, name, features, k))
+            fitted.clusterings[name] = found = _attempt(partial(_cluster, plan, name, features, k))
         if truth is not None and not isinstance(found, Exception):
             fitted.mappings[name] = [_classes_of_clusters(truth, one.labels, k) for one in found]
-    for name in plan.probes:
+    for name in plan.probes if not entrant.is_head else ():
         with clock("probe"):
-            fitted.probes[name] = _attempt(lambda name=name: PROBES[name]().fit(features, truth))
+            fitted.probes[name] = _attempt(partial(PROBES[name]().fit, features, truth))
     return fitted
 
 
@@ -126,8 +126,8 @@ def _preparation(steps: Sequence[str], train: np.ndarray) -> Prepare:
 
 
 def _cluster(plan: Plan, name: str, features: np.ndarray, k: int) -> Sequence[Partition]:
-    clusterer = CLUSTERERS.load(name)()
-    return clusterer.fit_seeds(features, k, range(plan.seeds if clusterer.seeded else 1))
+    found: Sequence[Partition] = clusterer_of(name)().fit_seeds(features, k, range(plan.starts(name)))
+    return found
 
 
 def _classes_of_clusters(truth: np.ndarray, partition: np.ndarray, k: int) -> np.ndarray:
@@ -174,7 +174,8 @@ def _partition(
     clusterings = fitted.clusterings[way]
     if isinstance(clusterings, Exception):
         return Partitions.failed(key, f"on the clean training split: {reason(clusterings)}")
-    k, truth = plan.clusters(condition, fitted.k), plan.sample(condition).labels
+    k = fitted.k if way == ARGMAX else plan.clusters(condition, fitted.k)
+    truth = plan.sample(condition).labels
     made: dict[str, list[np.ndarray]] = {}
     notes: list[str] = []
     with clock("cluster"):

@@ -217,11 +217,14 @@ def _report(given: argparse.Namespace) -> None:
 def _corrupt(given: argparse.Namespace) -> None:
     _no_overrides(given)
     _data_overrides(given.data)
+    import torch
+
     from shiftbench.console import progress, say
     from shiftbench.corruptions import corruptions
     from shiftbench.corruptions.export import write_set
     from shiftbench.corruptions.preview import save_contact_sheet
     from shiftbench.data import load_dataset
+    from shiftbench.images import chunks
 
     name, colon, path = given.data.partition(":")
     options = ({"path": path} if colon else {}) | ({"size": given.size} if given.size is not None else {})
@@ -237,9 +240,10 @@ def _corrupt(given: argparse.Namespace) -> None:
     if test.labels is None:
         raise InputError(f"{given.data} has no labels, and the {given.layout} layout needs them.")
     names = names or corruptions("common")
+    images = test.images if isinstance(test.images, torch.Tensor) else (chunk for _, chunk in chunks(test.images, 64))
     with progress("Corrupting images", 5 * len(names) * len(test)) as advance:
         write_set(
-            out, test.images, test.labels, layout=given.layout, names=names, table=given.table, seed=given.seed,
+            out, images, test.labels, layout=given.layout, names=names, table=given.table, seed=given.seed,
             classes=classes, workers=os.cpu_count() or 1, advance=advance,
         )  # fmt: skip
     say(f"Written: {out.resolve()}")

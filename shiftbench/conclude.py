@@ -24,7 +24,10 @@ def conclude(measured: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> 
         summary=summarize(cells, baseline, draws),
         comparisons=compare(cells, draws),
         proxies=proxies(cells, measured["stability"]),
-        **measured,
+        cells=cells,
+        recall=measured["recall"],
+        stability=measured["stability"],
+        draws=draws,
     )
 
 

@@ -216,7 +216,12 @@ def _describe(plan: Plan) -> dict[str, Any]:
         "version": versions().get("shiftbench", "checkout"),
         "identity": _identity(plan),
         "config": plan.settings
-        | {"batch_size": plan.batch_size, "clusterers": list(plan.ways), "axes": list(plan.axes)},
+        | {
+            "batch_size": plan.batch_size,
+            "clusterers": list(plan.clusterers),
+            "probes": list(plan.probes),
+            "axes": list(plan.axes),
+        },
         "data": {
             "name": plan.data.name,
             "fingerprint": plan.data.fingerprint,

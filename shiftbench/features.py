@@ -122,7 +122,7 @@ def _encode_chunk(
     failed: dict[str, Exception],
     clock: Clock,
 ) -> dict[Key, np.ndarray]:
-    part = {}
+    part: dict[Key, np.ndarray] = {}
     with clock("encode", images=len(chunk) * len(needed)):
         for slug in needed.keys() - failed.keys():
             try:

@@ -14,6 +14,7 @@ import torch
 
 from shiftbench.cache import cache_folder, content_key
 from shiftbench.choose_k import CRITERIA, parse_k
+from shiftbench.clustering.argmax import Argmax
 from shiftbench.console import say
 from shiftbench.corruptions import resolve_table
 from shiftbench.data import load_dataset
@@ -32,6 +33,7 @@ from shiftbench.stability import AXES
 PROTOCOLS = ("frozen", "refit")
 CODE = 2  # raise it when a change alters results: what older code wrote is then computed anew
 STEPS = ("l2", "whiten")
+HEAD, ARGMAX = "cluster", "argmax"  # the feature that is a head's own clustering, and the way to read it
 PROBE = "probe:"  # before a probe's name, where a clusterer's could stand
 AXES_OF = "axes:"  # before a clusterer's name: the stability of its partitions
 
@@ -53,6 +55,11 @@ class Entrant:
     encoder: Encoder
     raw: str
     steps: tuple[str, ...]
+
+    @property
+    def is_head(self) -> bool:
+        """Whether these are the outputs of a parametric head, which are read and not clustered."""
+        return self.raw == HEAD
 
     @property
     def feature(self) -> str:
@@ -112,10 +119,19 @@ class Plan:
         """Encoders by slug."""
         return {entrant.slug: entrant.encoder for entrant in self.entrants}
 
-    @property
-    def ways(self) -> tuple[str, ...]:
-        """The clusterers and probes that each sample's features are put through."""
-        return (*self.clusterers, *(PROBE + name for name in self.probes))
+    def clusterings(self, entrant: Entrant) -> tuple[str, ...]:
+        """What makes partitions of an entrant's features."""
+        return (ARGMAX,) if entrant.is_head else self.clusterers
+
+    def ways(self, entrant: Entrant) -> tuple[str, ...]:
+        """The clusterers and probes that an entrant's features are put through."""
+        return self.clusterings(entrant) + (() if entrant.is_head else tuple(PROBE + name for name in self.probes))
+
+    def starts(self, way: str) -> int:
+        """Clusterings of one cell by a clusterer: one where the seed changes nothing."""
+        kind = clusterer_of(way)
+        drawn = kind.limit is not None and len(self.data.train) > kind.limit
+        return self.seeds if kind.seeded or drawn else 1
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -172,6 +188,11 @@ class Plan:
         kind, suffix = ("stability", "json") if way.startswith(AXES_OF) else ("partitions", "npz")
         name = way.removeprefix(AXES_OF).replace(":", "-")
         return self.folder / kind / entrant.slug / entrant.feature / name / f"{condition.label}.{suffix}"
+
+
+def clusterer_of(way: str) -> Any:
+    """The class behind a clusterer's name."""
+    return Argmax if way == ARGMAX else CLUSTERERS.load(way)
 
 
 def make_plan(
@@ -242,7 +263,13 @@ def make_plan(
         folder=Path(),
         cache=cache_folder(cache),
     )
-    identity = [plan.settings, plan.ways, plan.axes, [(*e.id, e.encoder.fingerprint) for e in plan.entrants]]
+    identity = [
+        plan.settings,
+        plan.clusterers,
+        plan.probes,
+        plan.axes,
+        [(*e.id, e.encoder.fingerprint) for e in plan.entrants],
+    ]
     digest = content_key([*identity, [repr(condition) for condition in samples]])
     return replace(plan, folder=Path(results or f"results/{dataset.name}-{digest[:8]}"))
 
@@ -316,6 +343,7 @@ def _clusters(
     k: int | bool | str, dataset: Dataset, samples: Mapping[Condition, Sample | Skipped]
 ) -> tuple[tuple[int, ...], str]:
     asked = parse_k(k)
+    ks: tuple[int, ...]
     if asked is True:
         if not dataset.classes:
             raise InputError(
@@ -390,5 +418,8 @@ def _entrants(encoders: Mapping[str, Encoder], features: Sequence[str]) -> list[
         for slug, encoder in encoders.items():
             entrant = Entrant(slug, encoder, encoder.feature_name(name), ordered)
             entrants.setdefault(entrant.id, entrant)
+    for slug, encoder in encoders.items():
+        if HEAD in encoder.feature_names:
+            entrants.setdefault((slug, HEAD), Entrant(slug, encoder, HEAD, ()))
     rank = {slug: i for i, slug in enumerate(encoders)}
     return sorted(entrants.values(), key=lambda entrant: rank[entrant.slug])

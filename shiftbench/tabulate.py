@@ -15,7 +15,7 @@ from shiftbench.parallel import parallel_map
 from shiftbench.partitions import Partitions, Scores
 from shiftbench.plan import AXES_OF, PROBE, Entrant, Plan
 from shiftbench.records import Condition, Skipped
-from shiftbench.registry import CLUSTERERS, METRICS
+from shiftbench.registry import METRICS
 from shiftbench.results import cells_table, draws_table, recall_table, stability_table
 from shiftbench.stability import AXES, Measured, initialization, shift, training_seed
 
@@ -46,7 +46,7 @@ class _Entrant:
     def rows(self) -> dict[str, Rows]:
         """Rows by table."""
         found: dict[str, Rows] = {name: [] for name in MAKERS}
-        for way in (*self.plan.ways, FEATURES):
+        for way in (*self.plan.ways(self.entrant), FEATURES):
             clean: dict[str, Partitions] = {}
             for condition in self.plan.samples:
                 is_clean = condition.shift == "clean"
@@ -60,13 +60,13 @@ class _Entrant:
                     found["cells"] += self._cells(way, chance, kept, kept.chance, only_labels=True)
                 found["recall"] += self._recalls(way, condition, kept)
                 found["draws"] += self._draws(way, condition, kept)
-                if way in self.plan.clusterers:
+                if way in self.plan.clusterings(self.entrant):
                     found["stability"] += self._stability(way, condition, kept, clean[condition.split])
         return found
 
     def _keys(self, way: str, condition: Condition, k: int) -> dict[str, Any]:
         encoder = self.entrant.encoder
-        is_clustering = way in self.plan.clusterers
+        is_clustering = way in self.plan.clusterings(self.entrant)
         return {
             "encoder": encoder.name,
             "train_seed": encoder.train_seed,
@@ -149,7 +149,10 @@ class _Entrant:
         for p, (protocol, k, _) in enumerate(_layout(self.plan, way, kept)):
             shared = self._keys(way, condition, k) | {"protocol": protocol}
             if "initialization" in self.plan.axes:
-                measured = initialization(kept.labels[p], clusterer=way) if kept.ok else None
+                measured: Measured | None = None
+                if kept.ok:
+                    same = Skipped("one partition has no other to agree with")
+                    measured = initialization(kept.labels[p], clusterer=way) if kept.labels.shape[1] > 1 else same
                 rows += _axis_rows(shared | {"n": n}, "initialization", measured, kept)
             if "shift" in self.plan.axes and condition.shift != "clean":
                 if not kept.ok or not clean.ok:
@@ -157,7 +160,7 @@ class _Entrant:
                 elif (places := _pairs(self.plan, condition)) is not None:
                     pair = shift(clean.labels[p][:, places], kept.labels[p])
                     rows += _axis_rows(shared | {"n": n}, "shift", pair, kept)
-        if self.plan.feature_axes and not isinstance(sample, Skipped):
+        if self.plan.feature_axes and not isinstance(sample, Skipped) and not self.entrant.is_head:
             path = self.plan.path(self.entrant, AXES_OF + way, condition)
             beside = Agreements.load(path) or Agreements("", reason="not computed")
             shared = self._keys(way, condition, int(kept.ks[-1]) if kept.ok else self.plan.ks[0]) | {
@@ -197,8 +200,7 @@ def _layout(plan: Plan, way: str, kept: Partitions) -> list[tuple[str, int, int]
         return [("", 0, 1)]
     if way.startswith(PROBE):
         return [("frozen", len(plan.data.classes), 1)]
-    seeds = plan.seeds if CLUSTERERS.load(way).seeded else 1
-    return [(protocol, plan.ks[0], seeds) for protocol in plan.protocols]
+    return [(protocol, plan.ks[0], plan.starts(way)) for protocol in plan.protocols]
 
 
 def _metrics(way: str, condition: Condition, protocol: str, labelled: bool, only_labels: bool) -> list[str]:
@@ -245,7 +247,7 @@ def _training_seeds(plan: Plan) -> Rows:
     rows: Rows = []
     for entrants in groups.values():
         first = _Entrant(plan, entrants[0])
-        for way in plan.clusterers:
+        for way in plan.clusterings(entrants[0]):
             for condition, sample in plan.samples.items():
                 kept = [_kept(plan, entrant, way, condition) for entrant in entrants]
                 worst = next((one for one in kept if not one.ok), kept[0])

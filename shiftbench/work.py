@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
@@ -42,12 +41,12 @@ class Work:
 def cells_of(plan: Plan, condition: Condition) -> Iterator[Cell]:
     """All cells of a condition: every entrant by every clusterer and probe, and its features as they are."""
     labelled = plan.sample(condition).labels is not None
-    ways = [*plan.clusterers, *(PROBE + name for name in plan.probes if labelled)]
-    if condition.shift != "clean":
-        ways.append(FEATURES)
-    if plan.feature_axes:
-        ways += [AXES_OF + name for name in plan.clusterers]
-    yield from product(range(len(plan.entrants)), ways)
+    for i, entrant in enumerate(plan.entrants):
+        yield from ((i, way) for way in plan.ways(entrant) if labelled or not way.startswith(PROBE))
+        if condition.shift != "clean":
+            yield i, FEATURES
+        if plan.feature_axes and not entrant.is_head:
+            yield from ((i, AXES_OF + name) for name in plan.clusterers)
 
 
 def features_of(work: Work, condition: Condition, entrants: Sequence[Entrant]) -> Found:

@@ -158,6 +158,32 @@ def test_doctor(capsys, run):
         assert word in out
 
 
+def test_cache_lists_and_prunes(capsys, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert said(capsys, "cache", "list")[1].startswith("No features in")
+    words = ("evaluate", "--checkpoint", str(run), "--data", "digits", "--limit", "40", "seeds=2", "floors=[]")
+    assert said(capsys, *words)[0] == 0
+    code, out, _ = said(capsys, "cache", "list")
+    assert code == 0
+    assert "2 entries" in out  # the train and the test split
+    assert "Removed 0 entries" in said(capsys, "cache", "prune", "--unused", "1")[1]
+    assert "Removed 0 entries" in said(capsys, "cache", "prune", "--keep", "1GB")[1]
+    assert "Removed 2 entries" in said(capsys, "cache", "prune")[1]
+    code, _, error = said(capsys, "cache", "prune", "--keep", "much")
+    assert (code, "a size like 500MB" in error) == (2, True)
+
+
+def test_convert_leaves_tensors_alone(capsys, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save({"state_dict": {"weight": torch.ones(2)}, "epoch": 3}, tmp_path / "in.pt")
+    code, _, error = said(capsys, "convert", str(tmp_path / "in.pt"), str(tmp_path / "out.safetensors"))
+    assert code == 0, error
+    assert any(torch.equal(tensor, torch.ones(2)) for tensor in load_file(tmp_path / "out.safetensors").values())
+    assert said(capsys, "convert", str(tmp_path / "no.pt"), str(tmp_path / "x.safetensors"))[0] == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -16,22 +15,20 @@ from torch import nn
 from shiftbench import ranks
 from shiftbench.console import progress, say
 from shiftbench.data import load_dataset
-from shiftbench.encoders.backbones import Head, build_backbone
+from shiftbench.encoders.backbones import Head
 from shiftbench.encoders.base import Preprocess
 from shiftbench.encoders.precision import evenly
 from shiftbench.encoders.run_folder import DESCRIPTION, save_encoder
 from shiftbench.errors import InputError, unknown
-from shiftbench.registry import METHODS
 from shiftbench.trainers import run as run_folder
 from shiftbench.trainers.augment import Augmentation, Draws
 from shiftbench.trainers.average import WeightAverage, encoder_state
-from shiftbench.trainers.base import Method
-from shiftbench.trainers.distributed import average_gradients, join, share_batch_norm
+from shiftbench.trainers.build import build_method, build_optimizer
+from shiftbench.trainers.distributed import average_gradients, join
 from shiftbench.trainers.feed import batches, resident, steps
 from shiftbench.trainers.health import PROBE, Terms, collapse, enough_memory, signs
 from shiftbench.trainers.monitor import Monitor
-from shiftbench.trainers.network import prepare
-from shiftbench.trainers.options import PRECISIONS, Options, bind
+from shiftbench.trainers.options import Options, bind
 
 KEYS = ("seed", "device", "runs", "resume", "data", "trainer")
 REFRESH_S = 0.5  # how often the losses are brought to the host, checked and shown within an epoch
@@ -167,10 +164,9 @@ class Trainer:
         self.monitor = Monitor(self.data.train.labels, self.k, self.seed) if options.monitor else None
         self.shares = steps(len(self.images), options.batch, ranks.world(), options.drop_last)
         torch.manual_seed(self.seed)
-        self.method = self._build().to(self.device).to(memory_format=torch.channels_last)
-        self.method.precision = PRECISIONS[options.precision]
+        self.method = build_method(options, self.data, self.k, self.augment.size, self.device)
         self.normalise = Preprocess(options.mean, options.std).to(self.device)
-        self.optimizer = _optimizer(options, self.method)
+        self.optimizer = build_optimizer(options, self.method)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "float16")
         self.average = WeightAverage(self.method, options.ema) if options.ema else None
         self.probe = evenly(self.data.train.images, PROBE)
@@ -328,42 +324,6 @@ class Trainer:
                 train=train,
             )
 
-    def _build(self) -> Method:
-        count, options = len(self.images), self.options
-        if not self.k:
-            raise InputError(f"{self.data.name!r} names no classes: set the number of clusters, trainer.k=10.")
-        if not 2 <= self.k <= count:
-            raise InputError(f"k={self.k} clusters for {count} images: at least 2 and at most {count} make sense.")
-        if options.batch > count:
-            raise InputError(f"trainer.batch={options.batch} is more than the {count} images of {self.data.name!r}.")
-        share, rest = divmod(options.batch, ranks.world())
-        if rest or share < 2 * options.accumulate:
-            raise InputError(
-                f"trainer.batch={options.batch} among {ranks.world()} processes: all need as many images, and at least "
-                f"{2 * options.accumulate}. Try trainer.batch={ranks.world() * max(share, 2 * options.accumulate)}."
-            )
-        backbone = build_backbone(options.backbone)
-        smallest = 2 * int(getattr(backbone, "stride", 1))  # below it the last feature map has a single position
-        height, width = (self.augment.size,) * 2 if self.augment.size else self.images.shape[-2:]
-        if height != width or height < smallest:
-            raise InputError(
-                f"trainer.backbone={options.backbone} needs square images of at least {smallest} pixels, and those of "
-                f"{self.data.name!r} are {height}x{width}. Use another backbone, other images, or "
-                f"trainer.augmentation.size={smallest}."
-            )
-        parameters = dict(options.method)
-        kind = METHODS.load(parameters.pop("name", None) or "")
-        if not (inspect.isclass(kind) and issubclass(kind, Method)):
-            raise InputError(f"trainer.method.name={self.name} is not a Method.")
-        method = kind(
-            backbone,
-            samples=count,
-            k=self.k,
-            **bind(kind, parameters, "trainer.method", reserved=("samples", "k")),
-        )
-        prepare(backbone, compiled=options.compile, parts=options.accumulate)  # a method's slow copies stay as they are
-        return cast(Method, share_batch_norm(method.to(self.device))) if options.sync_bn else method
-
     def _reseed(self, epoch: int) -> tuple[torch.Tensor, Draws]:
         """The order of the images, int64 (N,), and the source of their views; the same in all processes."""
         digest = hashlib.sha256(f"{self.seed}/{epoch}".encode()).digest()
@@ -429,12 +389,3 @@ class Trainer:
             f"The run folder keeps the last checkpoint before. Try a lower trainer.lr (now {self.options.lr}), some "
             f"trainer.warmup (now {self.options.warmup}), or trainer.precision=float32 (now {self.options.precision})."
         )
-
-
-def _optimizer(options: Options, method: Method) -> torch.optim.Optimizer:
-    groups, decay = method.parameter_groups(), options.weight_decay
-    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in method.parameters())
-    if options.optimizer == "adam":
-        betas = (options.momentum, 0.999)
-        return torch.optim.Adam(groups, lr=options.lr, betas=betas, weight_decay=decay, fused=fused)
-    return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, weight_decay=decay, fused=fused)

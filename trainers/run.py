@@ -119,7 +119,7 @@ def read_checkpoint(run: Path) -> dict[str, Any] | None:
     """
     if not (run / CHECKPOINT).exists():
         return None
-    older = [number for number in sorted(_kept(run))[:-1]]
+    older = sorted(_kept(run))[:-1]
     advice = "Delete it to start this run from its beginning."
     if older:
         advice = f"Put checkpoint-{older[-1]}.pt in its place to go on from epoch {older[-1]}."

@@ -16,17 +16,27 @@
   system.addEventListener("change", nameTheme);
   nameTheme();
 
-  // Choices show the rows and figures of one metric and protocol.
+  // Choices show the rows and figures of one metric, protocol or shift; a search, the rows whose heading holds a word.
   for (const bar of document.querySelectorAll(".choices")) {
     const scope = document.getElementById(bar.dataset.scope);
     const buttons = [...bar.querySelectorAll("button")];
-    if (!buttons.length) continue;
+    const selects = [...bar.querySelectorAll("select")];
+    const search = bar.querySelector("[data-search]");
+    const count = bar.querySelector(".count");
+    const items = [...scope.querySelectorAll("[data-filter]")].filter((item) =>
+      scope.tagName === "TABLE" || item.tagName !== "TR");
     const apply = () => {
-      const chosen = buttons.filter((button) => button.getAttribute("aria-pressed") === "true");
-      for (const item of scope.querySelectorAll("[data-filter]")) {
-        item.hidden = chosen.some(({ dataset: { key, value } }) =>
-          value && item.dataset[key] && item.dataset[key] !== value);
+      const pressed = buttons.filter((button) => button.getAttribute("aria-pressed") === "true");
+      const chosen = [...pressed.map(({ dataset: { key, value } }) => [key, value]),
+        ...selects.map((select) => [select.dataset.key, select.value])].filter(([, value]) => value);
+      const words = search ? search.value.trim().toLowerCase() : "";
+      let shown = 0;
+      for (const item of items) {
+        const fits = chosen.every(([key, value]) => !(key in item.dataset) || item.dataset[key] === value);
+        item.hidden = !fits || (words && !item.cells[0].dataset.value.toLowerCase().includes(words));
+        shown += !item.hidden;
       }
+      if (count) count.textContent = `${shown} of ${items.length} rows`;
     };
     for (const button of buttons) {
       button.addEventListener("click", () => {
@@ -36,7 +46,9 @@
         apply();
       });
     }
-    bar.hidden = false;
+    for (const select of selects) select.addEventListener("change", apply);
+    if (search) search.addEventListener("input", apply);
+    bar.hidden = !buttons.length && !selects.length && items.length < 7;
     apply();
   }
 
@@ -47,7 +59,7 @@
     if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);
     return sign * (x - y);
   };
-  for (const table of document.querySelectorAll("table.overview")) {
+  for (const table of document.querySelectorAll("table.sheet")) {
     const heads = [...table.tHead.rows[0].cells];
     const body = table.tBodies[0];
     heads.forEach((head, column) => {

@@ -34,7 +34,8 @@ class HDBSCAN(LibraryClusterer):
 
     def _fit(self, points: Matrix, k: int, seed: int) -> tuple[Ids, Rule, str]:
         size = max(2, round(self.smallest * len(points) / k))
-        model = Sklearn(min_cluster_size=size, min_samples=self.neighbors, metric="precomputed", copy=False)
+        near = min(self.neighbors, len(points))
+        model = Sklearn(min_cluster_size=size, min_samples=near, metric="precomputed", copy=False)
         found = model.fit_predict(squareform(distances(points)))
         sizes = np.bincount(found[found >= 0])
         kept = np.sort(np.argsort(-sizes, kind="stable")[:k])

@@ -87,6 +87,8 @@ class KMeans(Clusterer):
     def __post_init__(self) -> None:
         if self.max_iter < 1 or not self.tol >= 0:
             raise InputError(f"k-means needs max_iter >= 1 and tol >= 0, not {self.max_iter} and {self.tol}.")
+        if self.workers < 1:
+            raise InputError(f"workers must be at least 1, not {self.workers}.")
         if self.device is not None and self.device.partition(":")[0] not in ("cpu", "cuda"):
             raise InputError(f"k-means runs on the devices cpu and cuda, not {self.device!r}.")
 

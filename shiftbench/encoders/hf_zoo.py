@@ -128,8 +128,10 @@ def _preprocess(about: Mapping[str, Any], location: str, changes: Mapping[str, A
 def _sides(size: Any, about: Mapping[str, Any]) -> tuple[int, int | None]:
     """(side of the input, length of the shorter side before the cut; None where images are stretched)."""
     size = {"shortest_edge": size} if isinstance(size, int) else dict(size)
+    if "height" in size:
+        return int(size["height"]), None
     if "shortest_edge" not in size:
-        return int(size.get("height", 224)), None
+        raise InputError(f"An image processor with size {size} is not known: name an ONNX export of the model.")
     shorter = int(size["shortest_edge"])
     if about.get("crop_pct") and shorter < 384:  # ConvNeXt's processor: the size is that of the input
         return shorter, int(shorter / about["crop_pct"])
@@ -167,5 +169,5 @@ def _reason(location: str, error: Exception, local: bool) -> str:
     if Path(location).is_dir() and not list(Path(location).glob("*.safetensors")):
         return f"hf:{location} holds no .safetensors: pickled weights are not read; save it anew with save_pretrained."
     if local and not Path(location).is_dir():
-        return f"hf:{location} is not in the Hugging Face cache: add ?download=true to fetch it, once. ({said[:120]})"
+        return f"hf:{location} is not in the Hugging Face cache: add ?download=true to fetch it, once."
     return f"hf:{location} cannot be loaded: {said[:300]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -34,7 +35,9 @@ def library(name: str) -> ModuleType:
     """
     compat.torchvision()  # repaired before anyone else imports it broken
     try:
-        return compat.robustbench() if name == "robustbench" else import_module(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they use of torch is on its way out
+            return compat.robustbench() if name == "robustbench" else import_module(name)
     except ModuleNotFoundError as error:
         package = f"'shiftbench[{EXTRAS[name]}]'" if name in EXTRAS else name
         raise InputError(f"{error.name} is not installed: pip install {package}.") from error

@@ -121,6 +121,13 @@ def test_as_many_clusters_as_images(clusterer, n):
     np.testing.assert_array_equal(fitted.predict(FEATURES[:n]), fitted.labels)
 
 
+@pytest.mark.parametrize(("n", "k"), [(3, 2), (4, 2), (4, 3), (12, 11)])
+def test_nearly_as_many_clusters_as_images(clusterer, n, k):
+    fitted = clusterer.fit(FEATURES[:n], k, 0)
+    assert set(fitted.labels) <= set(range(-1, k))
+    assert set(fitted.predict(FEATURES)) <= set(range(-1, k))
+
+
 def test_two_images_in_one_cluster(clusterer):
     np.testing.assert_array_equal(clusterer.fit(FEATURES[:2], 1, 0).labels, 0)
 

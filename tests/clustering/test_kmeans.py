@@ -306,6 +306,11 @@ def test_features_that_are_no_numbers(features):
         KMeans().fit(features, 1, 0)
 
 
+def test_no_workers():
+    with pytest.raises(InputError, match="workers must be at least 1, not 0"):
+        KMeans(workers=0)
+
+
 def test_other_devices():
     with pytest.raises(InputError, match="runs on the devices cpu and cuda, not 'tpu'"):
         KMeans(device="tpu")

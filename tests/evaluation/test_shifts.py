@@ -214,3 +214,19 @@ def test_checkpoints_that_differ_in_their_training_seed_are_an_axis(arguments):
     assert same["n_pairs"].item() == 3
     assert same["mean"].item() == 1
     assert same["train_seed"].isna().all()
+
+
+def test_a_parametric_head_is_read_and_its_features_are_clustered(arguments, data):
+    def both(images):
+        features = means(images)["backbone"]
+        outputs = torch.stack([*(features - 0.2).T, features.sum(1) - 0.9, 0 * features[:, 0]], dim=1)
+        return {"backbone": features, "cluster": outputs}
+
+    encoder = Encoder("head", both, fingerprint="head", feature_names=("backbone", "cluster"))
+    found = evaluate(**arguments | {"checkpoint": encoder}, shift=["fog-1"])
+    ways = found.cells.groupby("feature")["clusterer"].agg(set).to_dict()
+    assert ways["backbone"] == {"kmeans", "probe:knn", "probe:linear", "features"}
+    assert ways["cluster"] == {"argmax", "features"}
+    own = rows(found.cells, clusterer="argmax", shift="clean", metric="ari", protocol="frozen")
+    stated = both(data.test.images)["cluster"].argmax(1).numpy()
+    assert own["value"].tolist() == pytest.approx([adjusted_rand_score(data.test.labels, stated)])

@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from shiftbench.configs import compose
+from shiftbench.registry import METHODS
+from shiftbench.trainers.base import Method
 
 TINY = (
     "data=npz",
@@ -15,13 +19,19 @@ TINY = (
     "trainer.epochs=3",
     "trainer.batch=16",
     "trainer.threads=1",
+    "trainer.optimizer=sgd",
     "trainer.lr=0.05",
-    "trainer.method.negatives=8",
-    "trainer.method.hidden_dim=16",
-    "trainer.method.cluster_dim=8",
-    "trainer.method.transform_count=3",
-    "trainer.method.projection_dim=4",
+    "trainer.warmup=0",
+    "trainer.final_lr=0",
+    "trainer.drop_last=false",
+    "trainer.augmentation.size=null",
 )
+
+# What else is large in a method.
+SIZES = {
+    "concurl": {"negatives": 8, "hidden_dim": 16, "cluster_dim": 8, "transform_count": 3, "projection_dim": 4},
+    "byol": {"hidden_dim": 16, "instance_dim": 8},
+}
 
 
 def write_images(path: Path, count: int = 60, size: int = 16, seed: int = 0) -> Path:
@@ -38,6 +48,65 @@ def tiny(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     path = write_images(tmp_path / "tiny.npz")
 
     def config(*overrides: str) -> dict[str, Any]:
-        return compose("train", [*TINY, "device=cpu", f"data.path='{path}'", f"runs='{tmp_path}/runs'", *overrides])
+        method = next((text.removeprefix("method=") for text in overrides if text.startswith("method=")), "concurl")
+        sizes = [f"trainer.method.{name}={value}" for name, value in SIZES.get(method, {}).items()]
+        own = ["device=cpu", f"data.path='{path}'", f"runs='{tmp_path}/runs'"]
+        return compose("train", [*TINY, *sizes, *own, *overrides])
 
     return config
+
+
+class Flatten(nn.Module):
+    """A backbone small enough for tests of losses: (B, 3, 4, 4) -> (B, 16)."""
+
+    feature_dim = 16
+    stride = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3 * 4 * 4, 16)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layer(images.flatten(1)).relu()
+
+
+@pytest.fixture
+def build() -> Callable[..., Method]:
+    """``build("idfd", temperature=0.5)``: that method on a tiny backbone, 40 images, 5 clusters, seed 0."""
+
+    def made(name: str, *, seed: int = 0, k: int = 5, **options: Any) -> Method:
+        torch.manual_seed(seed)
+        return METHODS.load(name)(Flatten(), samples=40, k=k, **{**SIZES.get(name, {}), **options})
+
+    return made
+
+
+@pytest.fixture
+def train_steps() -> Callable[..., list[dict[str, torch.Tensor]]]:
+    """``train_steps(method, 3)``: what the engine does, by hand, with SGD; returns the terms of each step."""
+
+    def steps(method: Method, count: int, lr: float = 0.1) -> list[dict[str, torch.Tensor]]:
+        groups = [{"params": group["params"], "lr": lr * group["lr_scale"]} for group in method.parameter_groups()]
+        optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=5e-4)
+        with torch.no_grad():
+            method.before_epoch(0, lambda: iter([pictures(40, 99)]))
+        seen = []
+        for step in range(count):
+            torch.manual_seed(step)
+            with torch.no_grad():
+                method.before_step()
+            terms = method.losses([pictures(10, 3 * step + view) for view in range(method.views)], torch.arange(10))
+            optimizer.zero_grad()
+            sum(terms.values()).backward()
+            optimizer.step()
+            with torch.no_grad():
+                method.after_step()
+            seen.append({name: term.detach() for name, term in terms.items()})
+        return seen
+
+    return steps
+
+
+def pictures(count: int, seed: int) -> torch.Tensor:
+    """Normalised images (count, 3, 4, 4)."""
+    return torch.randn(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))

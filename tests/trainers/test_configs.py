@@ -1,17 +1,21 @@
 """The configuration files: they compose, name what exists, and hold the published values."""
 
+import itertools
 from importlib.resources import files
+from typing import Any
 
 import pytest
 import yaml
 
 from shiftbench.configs import compose
+from shiftbench.encoders.backbones import build_backbone
 from shiftbench.errors import InputError
 from shiftbench.registry import BACKBONES, DATASETS, METHODS
 from shiftbench.trainers.augment import Augmentation
 from shiftbench.trainers.options import Options, bind
 
 CONFIGS = files("shiftbench.configs")
+BENCHMARKS = ("digits", "fashion_mnist", "cifar10", "cifar100_20", "stl10", "imagenet10", "imagenet_dogs15")
 PATHS = {"folder": ["data.path=x"], "npz": ["data.path=x"]}
 
 
@@ -21,10 +25,10 @@ def names(group: str) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("data", names("data"))
-@pytest.mark.parametrize("method", METHODS.names())
-def test_every_method_composes_with_every_data_set(method, data):
-    config = compose("train", [f"method={method}", f"data={data}", *PATHS.get(data, [])])
+def check(method: str, data: str, preset: str) -> dict[str, Any]:
+    """Compose, and bind every part to what takes it."""
+    given = [f"method={method}", f"data={data}", f"preset={preset}", *PATHS.get(data, [])]
+    config = compose("train", given)
     assert set(config) == {"seed", "device", "runs", "resume", "data", "trainer"}
     options = Options(**bind(Options, config["trainer"], "trainer"))
     Augmentation(**bind(Augmentation, options.augmentation, "trainer.augmentation"))
@@ -32,6 +36,22 @@ def test_every_method_composes_with_every_data_set(method, data):
     parameters = {key: value for key, value in options.method.items() if key != "name"}
     bind(METHODS.load(options.method["name"]), parameters, "trainer.method", reserved=("samples", "k"))
     assert config["data"]["name"] == data
+    return config["trainer"]
+
+
+@pytest.mark.parametrize("data", BENCHMARKS)
+@pytest.mark.parametrize("method", METHODS.names())
+def test_every_method_has_a_preset_for_every_benchmark(method, data):
+    paper, common = (check(method, data, preset) for preset in ("paper", "common"))
+    side = {"digits": 32, "fashion_mnist": 28, "stl10": 96, "imagenet10": 224, "imagenet_dogs15": 224}.get(data, 32)
+    for trainer in (paper, common):
+        assert (trainer["augmentation"]["size"] or side) >= 2 * build_backbone(trainer["backbone"]).stride
+
+
+@pytest.mark.parametrize("data", sorted(set(names("data")) - set(BENCHMARKS)))
+def test_a_method_composes_with_other_data_too(data):
+    for preset in names("preset"):
+        check("concurl", data, preset)
 
 
 def test_every_registered_name_has_its_file():
@@ -39,14 +59,34 @@ def test_every_registered_name_has_its_file():
     assert set(names("data")) == set(DATASETS.names())
 
 
-@pytest.mark.parametrize("recipe", names("recipe"))
-def test_a_recipe_is_for_a_method_and_a_data_set(recipe):
-    method, data = recipe.split("_", 1)
-    assert method in METHODS
-    assert data in DATASETS
+def test_every_recipe_belongs_to_a_choice_that_can_be_made():
+    """A file whose name no preset, method and data set spell is never read."""
+    choices = [names("preset"), METHODS.names(), DATASETS.names()]
+    assert set(names("images")) <= set(DATASETS.names())
+    assert set(names("variant")) <= {"_".join(choice) for choice in itertools.product(*choices[:2])}
+    assert set(names("recipe")) <= {"_".join(choice) for choice in itertools.product(*choices)}
 
 
-@pytest.mark.parametrize("file", [f"{group}/{name}.yaml" for group in ("method", "recipe") for name in names(group)])
+@pytest.mark.parametrize("data", ["cifar10", "stl10", "imagenet10"])
+def test_the_common_preset_differs_in_the_method_alone(data):
+    """And in the one view that DECL wants as it is."""
+    trainers = [check(method, data, "common") for method in METHODS]
+    for trainer in trainers:
+        assert trainer["augmentation"].pop("clean") == ([2] if trainer["method"]["name"] == "decl" else [])
+        del trainer["method"]
+    assert all(trainer == trainers[0] for trainer in trainers)
+
+
+def test_digits_are_cheap_for_every_method():
+    for method, preset in itertools.product(METHODS, names("preset")):
+        trainer = compose("train", [f"method={method}", f"preset={preset}"])["trainer"]
+        assert (trainer["backbone"], trainer["epochs"], trainer["augmentation"]["size"]) == ("small_cnn", 120, None)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [f"{group}/{name}.yaml" for group in ("method", "preset", "images", "variant", "recipe") for name in names(group)],
+)
 def test_every_value_says_where_it_comes_from(file):
     lines = (CONFIGS / file).read_text(encoding="utf-8").splitlines()
     values = [line for line in lines if ": " in line and not line.startswith("#") and "name: " not in line]
@@ -76,6 +116,32 @@ def test_cifar10_recipe_is_the_published_one():
     assert trainer["augmentation"]["second_view"] * 0.4 == pytest.approx(0.38)
 
 
+@pytest.mark.parametrize(
+    ("method", "data", "wanted"),
+    [
+        ("concurl", "cifar100_20", {"lr": 0.06, "tau": 0.35, "transform_count": 16, "projection_dim": 88}),
+        ("concurl", "imagenet10", {"lr": 0.03, "tau": 1.0, "transform_count": 1, "projection_dim": 104, "size": 160}),
+        ("concurl", "imagenet_dogs15", {"lr": 0.06, "tau": 0.5, "transform_count": 64, "projection_dim": 136}),
+        ("idfd", "cifar10", {"epochs": 2000, "lr": 0.03, "batch": 128, "temperature": 1.0, "feature_temperature": 2.0}),
+        ("idfd", "cifar10", {"flip": 0.0, "jitter": [0.4, 0.4, 0.4, 0.0], "grayscale_first": False, "negatives": 0}),
+        ("npid", "cifar10", {"epochs": 200, "temperature": 0.1, "milestones": [0.6, 0.8], "flip": 0.0, "lr": 0.03}),
+        ("simclr", "cifar10", {"batch": 512, "lr": 0.4, "weight_decay": 1e-4, "temperature": 0.1, "final_lr": 1e-3}),
+        ("byol", "cifar10", {"batch": 512, "lr": 0.05, "momentum": 0.996, "predictor_lr": 10.0, "crop": [0.08, 1.0]}),
+        ("byol", "cifar100_20", {"batch": 256, "warmup": 0.05, "hidden_dim": 4096, "instance_dim": 256}),
+        ("cc", "cifar10", {"backbone": "resnet34", "size": 224, "optimizer": "adam", "lr": 3e-4, "batch": 256}),
+        ("cc", "imagenet10", {"backbone": "resnet34", "size": 224, "jitter": [0.8, 0.8, 0.8, 0.2], "blur": 0.5}),
+        ("decl", "cifar10", {"batch": 128, "epochs": 2000, "weight_decay": 0.0, "clean": [2], "std": [1.0, 1.0, 1.0]}),
+        ("drc", "cifar10", {"optimizer": "adam", "lr": 1e-4, "batch": 256, "epochs": 200, "balance_weight": None}),
+        ("pica", "stl10", {"batch": 128, "backbone": "resnet34", "balance_weight": 2.0, "clean": [0]}),
+    ],
+)
+def test_paper_recipes_hold_the_published_values(method, data, wanted):
+    """The reimplementation notes: sections 1.3 and 2.2 of one, 1.5, 2.3 and 3 of the other."""
+    trainer = compose("train", [f"method={method}", f"data={data}"])["trainer"]
+    flat = {**trainer, **trainer["augmentation"], **trainer["method"]}
+    assert {key: flat[key] for key in wanted} == wanted
+
+
 def test_digits_are_never_mirrored_nor_given_a_benchmark_corruption():
     views = Augmentation(**bind(Augmentation, compose("train")["trainer"]["augmentation"], "trainer.augmentation"))
     assert views.flip == 0
@@ -100,6 +166,7 @@ def test_compose_may_be_called_within_hydra():
     ("override", "message"),
     [
         ("method=concrul", "Unknown method 'concrul'. Did you mean 'concurl'?"),
+        ("preset=papers", "Unknown preset 'papers'. Did you mean 'paper'?"),
         ("data=digit", "Unknown data 'digit'. Did you mean 'digits'?"),
         ("data=folder", r"data.path has no default: give data.path=VALUE."),
         ("trainer.epoch=1", "There is no option 'trainer.epoch'"),

@@ -1,0 +1,53 @@
+"""Panels that belong together, and how they are named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from shiftbench.reports.names import metric_name
+from shiftbench.reports.style import Drawing
+from shiftbench.reports.view import View
+
+
+@dataclass(frozen=True)
+class Group:
+    """Panels that are shown when their metric, protocol and shift are chosen; empty means always."""
+
+    panels: list[Drawing]
+    metric: str = ""
+    protocol: str = ""
+    shift: str = ""
+
+    @property
+    def label(self) -> str:
+        """What is shown, for readers who see all groups."""
+        return " · ".join(part for part in (metric_name(self.metric), self.protocol, self.shift) if part)
+
+
+def choices(view: View) -> Iterator[tuple[str, str]]:
+    """Each metric of the figures with each protocol."""
+    for metric in view.headline:
+        for protocol in view.protocols:
+            yield metric, protocol
+
+
+def filled(groups: Iterable[Group]) -> list[Group]:
+    """The groups that have a panel."""
+    return [group for group in groups if group.panels]
+
+
+def file_name(*parts: str | View) -> str:
+    """A file's name of letters, digits, dots and dashes."""
+    words = [f"{part.data}-{part.clusterer}" if isinstance(part, View) else part for part in parts]
+    return "-".join("".join(c if c.isalnum() or c in "._" else "-" for c in word) for word in words)
+
+
+def tenths(values: np.ndarray) -> tuple[float, float]:
+    """The tenths around all values: what panels of one group share."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return 0.0, 1.0
+    return float(np.floor(known.min() * 10) / 10), float(np.ceil(known.max() * 10) / 10)
