@@ -9,11 +9,11 @@ from shiftbench.errors import InputError
 from shiftbench.records import atomic_path, write_text
 from shiftbench.reports.merge import copied, merge
 from shiftbench.reports.page import render
-from shiftbench.reports.tables import markdown_table, terminal_table
+from shiftbench.reports.tables import latex_table, markdown_table, terminal_table
 from shiftbench.results import Results
 from shiftbench.summary import BASELINE
 
-__all__ = ["markdown_table", "merge", "report", "terminal_table"]
+__all__ = ["latex_table", "markdown_table", "merge", "report", "terminal_table"]
 
 PAGE = "report.html"
 

@@ -11,9 +11,9 @@ import numpy as np
 from shiftbench.reports import figures, points
 from shiftbench.reports.groups import Group, choices, file_name, filled
 from shiftbench.reports.names import metric_name, probe_name
+from shiftbench.reports.overview import Number, number_of
 from shiftbench.reports.points import Dot, Pair
 from shiftbench.reports.style import DASHES, MARKERS, MUTED, SERIES, Look
-from shiftbench.reports.tables import Number, number_of
 from shiftbench.reports.view import Entrant, View
 
 PROBE_METRIC = "acc"
@@ -85,7 +85,7 @@ def probe_curves(view: View) -> list[Group]:
             lines = []
             for reader in readers(view):
                 curve = view.score_curve(
-                    entrant, reader.protocol, PROBE_METRIC, shift, view.corruptions(shift), reader.clusterer
+                    entrant, reader.protocol, PROBE_METRIC, shift, view.complete(shift), reader.clusterer
                 )
                 if curve is not None and np.isfinite(curve.mean).any():
                     lines.append(replace(curve, label=reader.name, look=reader.look))

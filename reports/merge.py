@@ -11,7 +11,7 @@ import pandas as pd
 
 from shiftbench.conclude import conclude
 from shiftbench.errors import InputError, unknown
-from shiftbench.reports.tables import column_of
+from shiftbench.reports.overview import column_of
 from shiftbench.results import TABLES, Results, in_order
 from shiftbench.summary import BASELINE
 

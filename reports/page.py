@@ -20,10 +20,10 @@ from shiftbench.reports.glossary import QUANTITIES, REFERENCES, TERMS
 from shiftbench.reports.groups import Group, file_name
 from shiftbench.reports.merge import encoders, sources
 from shiftbench.reports.names import condition_name, metric_name
+from shiftbench.reports.overview import Failure, Row, baseline_of, failures, overview
 from shiftbench.reports.points import embedding
 from shiftbench.reports.sheets import Sheet
 from shiftbench.reports.style import CSS_COLOURS, Drawing
-from shiftbench.reports.tables import Failure, Row, baseline_of, failures, overview
 from shiftbench.reports.verdict import caveats, verdict
 from shiftbench.reports.view import View, views
 from shiftbench.results import Results

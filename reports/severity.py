@@ -18,7 +18,7 @@ def mean_curves(view: View) -> list[Group]:
     """The mean over all corruptions by severity, frozen beside refit."""
     groups = []
     for shift in view.graded:
-        corruptions = view.corruptions(shift)
+        corruptions = view.complete(shift)
         mean = f" over {len(corruptions)} corruptions" if len(corruptions) > 1 else ""
         for metric in view.headline:
             panels = []
@@ -71,7 +71,7 @@ def frozen_against_refit(view: View) -> list[Group]:
         rows = [corruption.replace("_", " ") for corruption in view.corruptions(shift)]
         for metric in view.headline:
             pairs = {
-                entrant: [_grid(view, entrant, one, metric, shift)[:, 1:].mean(axis=1) for one in ("frozen", "refit")]
+                entrant: [_mean_known(_grid(view, entrant, one, metric, shift)) for one in ("frozen", "refit")]
                 for entrant in view.drawn
             }
             pairs = {entrant: pair for entrant, pair in pairs.items() if np.isfinite(pair[0] - pair[1]).any()}
@@ -139,3 +139,10 @@ def _grid(view: View, entrant: Entrant, protocol: str, metric: str, shift: str) 
         (shift, name, severity) if severity else view.clean(shift) for name in names for severity in (0, *severities)
     ]
     return runs.means(wanted)[0].reshape(len(names), -1)
+
+
+def _mean_known(grid: np.ndarray) -> np.ndarray:
+    """(corruptions,) means over the severities that were measured."""
+    known = np.isfinite(grid[:, 1:])
+    with np.errstate(invalid="ignore"):
+        return np.where(known, grid[:, 1:], 0).sum(axis=1) / known.sum(axis=1)

@@ -10,9 +10,9 @@ from typing import Any
 from shiftbench.reports.across import readings
 from shiftbench.reports.glossary import AXES, QUANTITIES, TERMS
 from shiftbench.reports.names import condition_name, metric_name, percent, score
+from shiftbench.reports.overview import Number, Row, quantities_of
 from shiftbench.reports.stability import MEASURES, steadiness
 from shiftbench.reports.style import Look
-from shiftbench.reports.tables import Number, Row, quantities_of
 from shiftbench.reports.unlabelled import measured, rankings
 from shiftbench.reports.view import Entrant, View
 
@@ -24,7 +24,7 @@ class Head:
     """A column's heading.
 
     Attributes:
-        key: what its cells say of the row, if that can be filtered by.
+        key: what its cells say of the row; rows can be chosen by it unless ``can_filter`` is off.
         kind: how it sorts, "text" or "number"; empty if it does not.
         definition: shown on hover.
     """
@@ -34,6 +34,7 @@ class Head:
     key: str = ""
     definition: str = ""
     note: str = ""
+    can_filter: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Sheet:
     @classmethod
     def of(cls, caption: str, heads: Sequence[Head], rows: Sequence[SheetRow], chosen: Mapping[str, str]) -> Sheet:
         """A table whose columns with a key can be filtered by; those in ``chosen`` have one value at a time."""
-        choices = {head.key: list(dict.fromkeys(row.keys[head.key] for row in rows)) for head in heads if head.key}
+        filtered = [head.key for head in heads if head.key and head.can_filter]
+        choices = {key: list(dict.fromkeys(row.keys[key] for row in rows)) for key in filtered}
         choices = {key: values for key, values in choices.items() if len(values) > 1}
         return cls(caption, list(heads), list(rows), choices, {k: v for k, v in chosen.items() if k in choices})
 
@@ -163,13 +165,13 @@ def label_free_sheet(view: View) -> Sheet | None:
     heads = [
         Head("Encoder"),
         Head("Metric", key="metric"),
-        Head("Clusters", key="protocol"),
+        Head("Of", key="protocol", can_filter=False),
         Head("Shift", key="shift"),
     ]
     heads += [Head(QUANTITIES[key].heading, "number") for key in wanted]
     rows = []
     for one in found:
-        keys = {"metric": metric_name(one.metric), "protocol": one.protocol or "–", "shift": one.shift}
+        keys = {"metric": metric_name(one.metric), "protocol": one.protocol or "features", "shift": one.shift}
         cells = [Cell(one.entrant.label, one.entrant.label), *_words(keys, heads)]
         for key in wanted:
             number = one.numbers[key]
@@ -182,9 +184,8 @@ def label_free_sheet(view: View) -> Sheet | None:
             cells.append(Cell(score(number.value, one.metric), number.value, small))
         rows.append(SheetRow(cells, keys, one.entrant))
     first = rows[0].keys if rows else {}
-    return _sheet(
-        f"Metrics without labels on {view.data}", heads, rows, {key: first.get(key, "") for key in ("metric", "shift")}
-    )
+    chosen = {key: first.get(key, "") for key in ("metric", "shift")}
+    return _sheet(f"Metrics without labels on {view.data}", heads, rows, chosen)
 
 
 def rankings_sheet(view: View) -> Sheet | None:

@@ -11,9 +11,9 @@ from shiftbench.reports import figures, points
 from shiftbench.reports.glossary import AXES
 from shiftbench.reports.groups import Group, choices, file_name, filled
 from shiftbench.reports.names import metric_name, percent
+from shiftbench.reports.overview import Number
 from shiftbench.reports.points import Strip
 from shiftbench.reports.severity import WIDE
-from shiftbench.reports.tables import Number
 from shiftbench.reports.view import AGREEMENT, Curve, Entrant, View
 
 MEASURES = ("ari", "ami", "matched_acc", "sample_consensus", "cluster_jaccard", "pac")

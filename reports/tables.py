@@ -1,214 +1,201 @@
-"""The overview: one row per encoder, shift, protocol and metric, and who leads it."""
+"""The overview as text: for the terminal, a README and a paper."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
-from shiftbench.reports.glossary import QUANTITIES, Quantity
-from shiftbench.reports.names import condition_name
-from shiftbench.reports.view import Entrant, View
-from shiftbench.summary import BASELINE, CONDITION
-
-LEVEL = 0.05  # of the paired test, corrected for all pairs
-TESTED = ("clean", "shifted")  # what the comparisons test, and so all that can be led
+from shiftbench.reports.names import metric_name, percent, probe_name
+from shiftbench.reports.overview import Number, Row, number_of, overview
+from shiftbench.reports.view import View, views
+from shiftbench.results import Results
 
 
 @dataclass(frozen=True)
-class Number:
-    """A value and the bounds of its interval, NaN where there are none."""
+class Column:
+    """A quantity of a metric, or of a probe's accuracy."""
 
-    value: float
-    low: float = math.nan
-    high: float = math.nan
+    key: str
+    metric: str
+    heading: str
 
     @property
-    def half(self) -> float:
-        """Half the width of the interval."""
-        return (self.high - self.low) / 2
-
-    def __neg__(self) -> Number:
-        return Number(-self.value, -self.high, -self.low)
+    def is_word(self) -> bool:
+        """Whether a name stands beside its number."""
+        return self.key == "worst"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the overview.
+class Line:
+    """One encoder, or one probe on its features."""
 
-    Attributes:
-        metric: empty where nothing was labelled; then only stability and agreement are known.
-        numbers: by key of ``QUANTITIES``; what is not known is absent.
-        worst_case: how people read the condition behind "worst".
-        leads: the quantities in which the paired tests put this row before every other.
+    label: str
+    is_floor: bool
+    cells: list[str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One small table: the clusterings of one protocol under one shift, or the probes under one shift."""
+
+    title: str
+    columns: list[Column]
+    lines: list[Line]
+
+
+def terminal_table(results: Results) -> Table:
+    """The short tables of the terminal: ACC and ARI in percent, ``±`` half the interval.
+
+    One for each protocol and shift, and one for the probes; they fit 100 columns, long names of encoders fold.
     """
-
-    entrant: Entrant
-    clusterer: str
-    shift: str
-    protocol: str
-    metric: str
-    numbers: dict[str, Number]
-    worst_case: str = ""
-    n_runs: int = 0
-    n_ok: int = 0
-    n_cells: int = 0
-    leads: set[str] = field(default_factory=set)
-
-    def number(self, key: str) -> Number:
-        """A quantity, NaN where it is not known."""
-        return self.numbers.get(key, Number(math.nan))
-
-
-def baseline_of(summary: pd.DataFrame) -> str:
-    """The encoder that normalises mCE in a summary table: its name stands in the column."""
-    names = [column for column in summary.columns if column.startswith("mce[baseline=")]
-    return names[0].removeprefix("mce[baseline=").removesuffix("]") if names else BASELINE
+    grid = Table.grid()
+    for section in sections(results):
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+        table.add_column("", min_width=12, overflow="fold")
+        for column in section.columns:
+            heading = column.heading.replace(" ", "\n", 1)
+            if column.is_word:
+                table.add_column(heading, no_wrap=True, vertical="bottom")
+            else:
+                table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
+        for line in section.lines:
+            table.add_row(Text(line.label, style="dim" if line.is_floor else ""), *map(Text, line.cells))
+        if grid.row_count:
+            grid.add_row()
+        grid.add_row(Text(section.title, style="bold"))
+        grid.add_row(table)
+    return grid
 
 
-def column_of(key: str, baseline: str) -> str:
-    """The summary column of a quantity or one of its bounds."""
-    return f"{key}[baseline={baseline}]" if key.startswith(("mce", "relative_mce")) else key
-
-
-def number_of(line: Mapping[str, Any] | None, key: str, baseline: str = BASELINE) -> Number:
-    """A quantity of a row of the summary, NaN where it is not known."""
-    parts = (key, f"{key}_low", f"{key}_high")
-    return Number(*(float((line or {}).get(column_of(part, baseline), math.nan)) for part in parts))
-
-
-def overview(view: View, metrics: Sequence[str] | None = None) -> list[Row]:
-    """Rows by shift, metric, protocol and encoder, in the order in which they are shown; by default of all metrics."""
-    baseline = baseline_of(view.summary)
-    rows: list[Row] = []
-    for shift in view.shifts or ["clean"]:
-        for metric in (view.metrics if metrics is None else metrics) or [""]:
-            for protocol in view.protocols:
-                found = [_row(view, entrant, shift, protocol, metric, baseline) for entrant in view.entrants]
-                found = [row for row in found if row.n_cells or row.numbers or not view.metrics]
-                if metric:
-                    _mark_leads(view, found)
-                rows += found
-    return rows
-
-
-def quantities_of(rows: Sequence[Row]) -> list[Quantity]:
-    """The quantities that some row has."""
-    return [q for key, q in QUANTITIES.items() if any(math.isfinite(row.number(key).value) for row in rows)]
-
-
-def difference(view: View, one: Row, other: Row, shift: str) -> tuple[Number, float]:
-    """How far one encoder is above another, and the p-value of their paired test; NaN where there is no test."""
-    table = view.comparisons_of(shift, one.protocol, one.metric)
-    for a, b, sign in ((one, other, 1), (other, one, -1)):
-        found = table[_is(table, "a", a.entrant) & _is(table, "b", b.entrant)]
-        if len(found):
-            number = Number(*found.iloc[0][["difference", "low", "high"]].astype(float))
-            return (number if sign > 0 else -number), float(corrected(found).iloc[0])
-    return Number(math.nan), math.nan
-
-
-def corrected(comparisons: pd.DataFrame) -> pd.Series:
-    """The p-values, corrected for all pairs: jointly, or by Holm's method where there is no joint one."""
-    return comparisons["p_joint"].fillna(comparisons["p_holm"])
-
-
-def _is(comparisons: pd.DataFrame, side: str, entrant: Entrant) -> pd.Series:
-    names = zip(("encoder", "feature", "selection"), entrant.key, strict=True)
-    return np.logical_and.reduce([comparisons[f"{name}_{side}"] == value for name, value in names])
-
-
-def _mark_leads(view: View, rows: Sequence[Row]) -> None:
-    """The best of a column leads it if every other encoder is below it by a test that counts all pairs."""
-    for key in TESTED:
-        known = [row for row in rows if math.isfinite(row.number(key).value)]
-        shift = "clean" if key == "clean" else rows[0].shift
-        if len(known) < 2:
-            continue
-        best = max(known, key=lambda row: row.number(key).value)
-        table = view.comparisons_of(shift, best.protocol, best.metric)
-        if key == "clean":  # of the same images
-            table = table[table["split"] == view.split(rows[0].shift)]
-        first, second = _is(table, "a", best.entrant), _is(table, "b", best.entrant)
-        ahead = (first & (table["difference"] > 0)) | (second & (table["difference"] < 0))
-        if (ahead & (corrected(table) <= LEVEL)).sum() == len(rows) - 1:
-            best.leads.add(key)
-
-
-def _row(view: View, entrant: Entrant, shift: str, protocol: str, metric: str, baseline: str) -> Row:
-    numbers = _agreements(view, entrant, shift, protocol)
-    line = view.line(entrant, shift, protocol, metric)
-    if line is None:
-        return Row(entrant, view.clusterer, shift, protocol, metric, numbers)
-    for key in QUANTITIES:
-        number = number_of(line, key, baseline)
-        if math.isfinite(number.value):
-            numbers[key] = number
-    name, _, severity = line["worst_case"].rpartition("-")
-    return Row(
-        entrant,
-        view.clusterer,
-        shift,
-        protocol,
-        metric,
-        numbers,
-        worst_case=condition_name(name, int(severity)) if severity.isdigit() else line["worst_case"],
-        n_runs=int(line["n_runs"]),
-        n_ok=int(line["n_ok"]),
-        n_cells=int(line["n_cells"]),
+def markdown_table(results: Results) -> str:
+    """The same tables in GitHub's Markdown."""
+    return "\n".join(
+        f"**{_markdown(section.title)}**\n\n"
+        + _markdown_row(["encoder", *(column.heading for column in section.columns)])
+        + _markdown_row(["---", *("---" if column.is_word else "---:" for column in section.columns)])
+        + "".join(_markdown_row([line.label, *line.cells]) for line in section.lines)
+        for section in sections(results)
     )
 
 
-def _agreements(view: View, entrant: Entrant, shift: str, protocol: str) -> dict[str, Number]:
-    """Stability of the clean partition over random starts, and agreement of shifted partitions with it."""
-    starts = view.agreement(entrant, protocol, "initialization")
-    clean = starts[(starts["shift"] == "clean") & (starts["split"] == view.split(shift))]
-    moved = view.agreement(entrant, protocol, "shift")
-    moved = moved[moved["shift"] == shift]
-    found = {}
-    if len(clean):
-        found["stability"] = Number(*clean.iloc[0][["mean", "ci_low", "ci_high"]].astype(float))
-    if len(moved):
-        found["agreement"] = Number(float(moved["mean"].mean()))
+def latex_table(results: Results) -> str:
+    """The same tables in LaTeX, for ``\\usepackage{booktabs}``."""
+    parts = ["% \\usepackage{booktabs}\n"]
+    for section in sections(results):
+        layout = "".join("l" if column.is_word else "r" for column in section.columns)
+        rows = [["Encoder", *(column.heading for column in section.columns)]]
+        rows += [[line.label, *line.cells] for line in section.lines]
+        head, *body = (" & ".join(map(_latex, row)) + r" \\" for row in rows)
+        lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(section.title)}}}"]
+        lines += [rf"\begin{{tabular}}{{l{layout}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+        parts.append("\n".join([*lines, r"\end{tabular}", r"\end{table}", ""]))
+    return "\n".join(parts)
+
+
+def sections(results: Results) -> list[Section]:
+    """Each protocol and shift of each view, then the probes of each data set."""
+    found, probed = [], set()
+    several = views(results)
+    for view in several:
+        where = view.data if len({one.data for one in several}) > 1 else ""
+        how = view.clusterer if len({one.clusterer for one in several}) > 1 else ""
+        rows = overview(view, view.headline)
+        for protocol in view.protocols:
+            for shift in view.shifts or ["clean"]:
+                here = [row for row in rows if (row.protocol, row.shift) == (protocol, shift)]
+                title = " · ".join(filter(None, [where, how, shift, f"{protocol} clusters"]))
+                found += _clusterings(view, title, here)
+        last = view.data not in {one.data for one in several[several.index(view) + 1 :]}
+        if last and view.data not in probed:
+            probed.add(view.data)
+            for shift in view.shifts or ["clean"]:
+                title = " · ".join(filter(None, [where, shift, "ACC of probes, classifiers on the same features"]))
+                found += _probes(view, title, shift)
     return found
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Cells of one encoder that were not measured, for one reason."""
+def _clusterings(view: View, title: str, rows: Sequence[Row]) -> Iterator[Section]:
+    wanted = []
+    for metric in view.headline:
+        name = metric_name(metric)
+        wanted += [Column("clean", metric, f"{name} clean"), Column("shifted", metric, f"{name} shifted")]
+        if metric == view.headline[0]:
+            wanted += [Column("worst", metric, "worst condition"), Column("drop", metric, "drop")]
+            wanted += [Column("mce", metric, "mCE")]
+    wanted += [Column("stability", view.headline[0] if view.headline else "", "stabil.")]
+    wanted += [Column("agreement", view.headline[0] if view.headline else "", "agreem.")]
+    by_key = {(row.entrant.key, row.metric): row for row in rows}
+    columns = [
+        column
+        for column in wanted
+        if any(math.isfinite(row.number(column.key).value) for row in rows if row.metric == column.metric)
+        and not (column.is_word and all(row.worst_case == row.shift for row in rows))
+    ]
+    lines = [
+        Line(
+            entrant.label,
+            entrant.floor,
+            [_cell(by_key.get((entrant.key, column.metric)), column, view.headline) for column in columns],
+        )
+        for entrant in dict.fromkeys(row.entrant for row in rows)
+    ]
+    if lines:
+        yield Section(title, columns, lines)
 
-    encoder: str
-    what: str
-    status: str
-    reason: str
-    conditions: list[str]
+
+def _probes(view: View, title: str, shift: str) -> Iterator[Section]:
+    names = sorted(view.probes["clusterer"].unique())
+    keys = ["clean"] if shift == "clean" else ["clean", "shifted"]
+    columns = [
+        Column(key, probe, f"{probe_name(probe).removesuffix(' probe')} {key}") for probe in names for key in keys
+    ]
+    lines = []
+    for entrant in view.entrants:
+        found = {probe: view.line(entrant, shift, "frozen", "acc", probe) for probe in names}
+        if any(line is not None for line in found.values()):
+            cells = [_with_half(number_of(found[column.metric], column.key)) for column in columns]
+            lines.append(Line(entrant.label, entrant.floor, cells))
+    if lines:
+        yield Section(title, columns, lines)
 
 
-def failures(cells: Sequence[pd.DataFrame], stability: Sequence[pd.DataFrame]) -> list[Failure]:
-    """What was not measured and why, by encoder, status and reason.
+def _cell(row: Row | None, column: Column, headline: Sequence[str]) -> str:
+    if row is None:
+        return "–"
+    number = row.number(column.key)
+    if column.is_word and row.worst_case:
+        return f"{percent(number.value)} {row.worst_case}"
+    if column.key in ("clean", "shifted") and column.metric == headline[0]:
+        return _with_half(number)
+    return percent(number.value)
 
-    ``what`` is the metric that is not defined, or the axis of stability; empty for all scores of a condition.
-    """
-    columns = ["encoder", "what", "status", "reason", *CONDITION]
-    tables = []
-    for table in cells:
-        missing = table[(table["status"] != "ok") & (table["shift"] != "chance")]
-        single = missing["reason"].str.startswith("not defined")
-        tables.append(missing.assign(what=missing["metric"].where(single, "")))
-    for table in stability:
-        tables.append(table[table["status"] != "ok"].rename(columns={"axis": "what"}))
-    table = pd.concat([one[columns].drop_duplicates() for one in tables])
-    found: dict[tuple[str, str, str], dict[str, dict[str, None]]] = {}
-    for encoder, what, status, reason, shift, corruption, severity in table.itertuples(index=False, name=None):
-        of_reason = found.setdefault((encoder, status, reason), {})
-        of_reason.setdefault(what, {})[condition_name(corruption, severity, shift)] = None
-    rows = []
-    for (encoder, status, reason), by_what in found.items():
-        for what, conditions in by_what.items():
-            if not (what and conditions.keys() <= by_what.get("", {}).keys()):  # no scores, so no agreement either
-                rows.append(Failure(encoder, what, status, reason, list(conditions)))
-    return rows
+
+def _with_half(number: Number) -> str:
+    return f"{percent(number.value)}±{percent(number.half)}" if math.isfinite(number.half) else percent(number.value)
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_markdown, cells))} |\n"
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown and HTML leave as it is; the dashes of a table's ruler too."""
+    if re.fullmatch("-+:?", text):
+        return text
+    return re.sub(r"([\\`*_\[\]<>|$#~])", r"\\\1", text)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "–": "--",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "·": r"$\cdot$", **{c: f"\\{c}" for c in "&%$#_{}"},
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)

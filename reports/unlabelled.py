@@ -12,7 +12,7 @@ from shiftbench.proxies import ALL
 from shiftbench.reports import points
 from shiftbench.reports.groups import Group, choices, file_name, filled, tenths
 from shiftbench.reports.names import decimal
-from shiftbench.reports.tables import Number, number_of
+from shiftbench.reports.overview import Number, number_of
 from shiftbench.reports.view import Entrant, View
 
 MIN_CONDITIONS = 5  # a rank correlation over fewer says nothing

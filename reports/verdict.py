@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from shiftbench.reports.names import metric_name, percent
-from shiftbench.reports.tables import LEVEL, Number, Row, difference
+from shiftbench.reports.overview import LEVEL, Number, Row, difference
 from shiftbench.reports.view import View
 from shiftbench.results import ok
 from shiftbench.runs import interval

@@ -170,6 +170,15 @@ class View:
         known = [name for name in CORRUPTIONS if name in found]
         return known + sorted(found - set(known))
 
+    def complete(self, shift: str) -> list[str]:
+        """The corruptions that have every severity of the shift, whose mean by severity is of the same things; or all."""
+        found = self._conditions.get(shift, ())
+        counts = {
+            name: len({severity for corruption, severity, _ in found if corruption == name})
+            for name in self.corruptions(shift)
+        }
+        return [name for name, count in counts.items() if count == len(self.severities(shift))] or list(counts)
+
     def severities(self, shift: str = "corruption") -> list[int]:
         """The severities of a shift, above 0."""
         return sorted({severity for _, severity, _ in self._conditions.get(shift, ()) if severity})
@@ -277,15 +286,15 @@ class View:
     def _agreements(self) -> dict[Any, pd.DataFrame]:
         key = ["encoder", "feature", "protocol", "axis", "metric"]
         rows = ok(self.stability)
-        table = rows.groupby([*key, *CONDITION, "split"], sort=False)[BOUNDED].agg(["mean", "size"])
-        several = table[("mean", "size")] > 1
-        table = table.xs("mean", axis=1, level=1)
-        table.loc[several, BOUNDED[1:]] = np.nan
+        groups = rows.groupby([*key, *CONDITION, "split"], sort=False)
+        table = groups[BOUNDED].mean()
+        table.loc[groups.size() > 1, BOUNDED[1:]] = np.nan
         return {key: rows.reset_index(drop=True) for key, rows in table.reset_index().groupby(key, sort=False)}
 
     def agreement_curve(self, entrant: Entrant, protocol: str, axis: str, shift: str) -> Curve | None:
-        """Agreement by severity, mean over corruptions; the axis "shift" has nothing at severity 0."""
+        """Agreement by severity, mean over complete corruptions; the axis "shift" has nothing at severity 0."""
         table = self.agreement(entrant, protocol, axis)
+        table = table[table["corruption"].isin(self.complete(shift)) | (table["severity"] == 0)]
         start = (table["shift"] == CLEAN[0]) & (table["split"] == self.split(shift))
         means = table[start | (table["shift"] == shift)].groupby("severity")["mean"].mean()
         if means.empty:

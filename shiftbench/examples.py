@@ -14,6 +14,7 @@ from shiftbench.cache import FeatureCache
 from shiftbench.clock import Clock
 from shiftbench.corruptions import SEVERITIES, corrupt
 from shiftbench.metrics.agreement import paired
+from shiftbench.metrics.consensus import consensus_partition, sample_consensus
 from shiftbench.parallel import single_threaded
 from shiftbench.partitions import Partitions
 from shiftbench.plan import Entrant, Plan
@@ -84,7 +85,7 @@ def _save_encoder(plan: Plan, entrant: Entrant, path: Path) -> None:
     features = _features(plan, entrant, CLEAN)
     if clean is None or features is None:
         return
-    arrays = _typical(plan, clean.labels[0, 0], features)
+    arrays = _typical(plan, clean.labels[0, 0], features) | _consensus(clean)
     if made:
         arrays |= _switching(plan, clean.labels[0, 0], [one.labels[0, 0] for one in made.values()])
     worst = min(made, key=lambda one: paired_agreement(clean.labels[0], made[one].labels[0])) if made else CLEAN
@@ -92,6 +93,15 @@ def _save_encoder(plan: Plan, entrant: Entrant, path: Path) -> None:
     rows = np.unique(np.linspace(0, len(features) - 1, min(MAPPED, len(features))).round().astype(int))
     arrays |= _map(features, features if moved is None else moved, rows, worst)
     _save(path, arrays | _colours(plan, clean.labels[0, 0], rows))
+
+
+def _consensus(clean: Partitions) -> dict[str, np.ndarray]:
+    """What the partitions of all seeds have in common: one partition, and how far each image is agreed on, both (N,)."""
+    labels = clean.labels[0]
+    if len(labels) < 2:
+        return {}
+    together = consensus_partition(labels, int(clean.ks[0]))
+    return {"consensus": together.labels, "sample_consensus": sample_consensus(labels)}
 
 
 def paired_agreement(clean: np.ndarray, shifted: np.ndarray) -> float:

@@ -33,6 +33,7 @@ from shiftbench.stability import AXES
 PROTOCOLS = ("frozen", "refit")
 CODE = 2  # raise it when a change alters results: what older code wrote is then computed anew
 STEPS = ("l2", "whiten")
+PROBE_IMAGES = 64  # on which features are looked at before everything is encoded
 HEAD, ARGMAX = "cluster", "argmax"  # the feature that is a head's own clustering, and the way to read it
 PROBE = "probe:"  # before a probe's name, where a clusterer's could stand
 AXES_OF = "axes:"  # before a clusterer's name: the stability of its partitions
@@ -377,6 +378,10 @@ def _encoders(
         same = distinct.setdefault(encoder.fingerprint, encoder)
         if same is not encoder:
             say(f"{encoder.name} has the weights of {same.name} and is scored once, as {same.name}")
+    probe = dataset.test.images[_evenly(len(dataset.test), PROBE_IMAGES)]
+    for encoder in distinct.values():
+        for warning in encoder.check(probe):
+            say(f"{encoder.name}: {warning}")
     return _named(list(distinct.values()))
 
 
@@ -408,12 +413,14 @@ def _entrants(encoders: Mapping[str, Encoder], features: Sequence[str]) -> list[
     available = dict.fromkeys(name for encoder in encoders.values() for name in encoder.feature_names)
     entrants: dict[tuple[str, str], Entrant] = {}
     for asked in features or ["auto"]:
-        name, *steps = asked.split("+")
+        name, steps = asked, []
+        while name not in available and name.rpartition("+")[2] in STEPS:
+            name, _, step = name.rpartition("+")
+            steps.append(step)
         if name != "auto" and name not in available:
-            raise unknown("feature", name, ["auto", *available])
-        for step in steps:
-            if step not in STEPS:
-                raise unknown("step behind a feature", step, STEPS)
+            raise unknown(
+                "feature", name, ["auto", *available, *(f"{one}+{step}" for one in available for step in STEPS)]
+            )
         ordered = tuple(step for step in STEPS if step in steps)
         for slug, encoder in encoders.items():
             entrant = Entrant(slug, encoder, encoder.feature_name(name), ordered)

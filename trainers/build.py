@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from typing import cast
-
 import torch
 
 from shiftbench import ranks
@@ -46,7 +44,7 @@ def build_method(options: Options, data: Dataset, k: int, size: int | None, devi
     known = bind(kind, parameters, "trainer.method", reserved=("samples", "k"))
     method = kind(backbone, samples=count, k=k, **known).to(device)
     if options.sync_bn:
-        method = cast(Method, share_batch_norm(method))
+        share_batch_norm(method)
     prepare(backbone, compiled=options.compile, parts=options.accumulate)  # not the slow copies that a method made
     method.precision = PRECISIONS[options.precision]
     return method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -15,6 +15,7 @@ from torch.distributed.nn import functional
 
 from shiftbench import ranks
 from shiftbench.console import stderr
+from shiftbench.encoders.backbones import Head
 from shiftbench.encoders.base import pick_device
 from shiftbench.errors import InputError
 
@@ -65,18 +66,17 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def share_batch_norm(module: nn.Module) -> nn.Module:
-    """Make BatchNorm use the statistics of all processes' images; the module itself where there is one process."""
+def share_batch_norm(module: nn.Module) -> None:
+    """Make BatchNorm use the statistics of all processes' images, in place; heads see all of them anyway."""
     if ranks.world() == 1:
-        return module
-    if next(module.parameters()).is_cuda:
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-            setattr(module, name, SharedBatchNorm.of(child))
-        else:
+            gpu = child.running_mean is not None and child.running_mean.is_cuda
+            shared = nn.SyncBatchNorm.convert_sync_batchnorm(child) if gpu else SharedBatchNorm.of(child)
+            setattr(module, name, shared)
+        elif not isinstance(child, Head):
             share_batch_norm(child)
-    return module
 
 
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -84,9 +84,10 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     @classmethod
     def of(cls, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> SharedBatchNorm:
-        """One with the parameters, statistics and settings of another."""
+        """One with the settings and statistics of another, and the very same parameters."""
         shared = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         shared.load_state_dict(norm.state_dict())
+        shared.weight, shared.bias = norm.weight, norm.bias
         return shared
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:

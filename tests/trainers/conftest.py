@@ -83,9 +83,12 @@ def build() -> Callable[..., Method]:
 
 @pytest.fixture
 def train_steps() -> Callable[..., list[dict[str, torch.Tensor]]]:
-    """``train_steps(method, 3)``: what the engine does, by hand, with SGD; returns the terms of each step."""
+    """``train_steps(method, 3)``: what the engine does, by hand, with SGD; returns the terms of each step.
 
-    def steps(method: Method, count: int, lr: float = 0.1) -> list[dict[str, torch.Tensor]]:
+    ``same=True`` shows the same views again and again.
+    """
+
+    def steps(method: Method, count: int, lr: float = 0.1, same: bool = False) -> list[dict[str, torch.Tensor]]:
         groups = [{"params": group["params"], "lr": lr * group["lr_scale"]} for group in method.parameter_groups()]
         optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=5e-4)
         with torch.no_grad():
@@ -93,9 +96,10 @@ def train_steps() -> Callable[..., list[dict[str, torch.Tensor]]]:
         seen = []
         for step in range(count):
             torch.manual_seed(step)
+            first = 0 if same else 3 * step
             with torch.no_grad():
                 method.before_step()
-            terms = method.losses([pictures(10, 3 * step + view) for view in range(method.views)], torch.arange(10))
+            terms = method.losses([pictures(10, first + view) for view in range(method.views)], torch.arange(10))
             optimizer.zero_grad()
             sum(terms.values()).backward()
             optimizer.step()
