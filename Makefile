@@ -12,7 +12,7 @@ ENVIRONMENT := .venv/installed
 TRAINED := demo/trained
 WHEEL := build/wheel
 
-.PHONY: help demo test test-all check goldens bench-corruptions bench-clustering bench-evaluation clean
+.PHONY: help demo test test-all check goldens bench-corruptions bench-clustering bench-training bench-evaluation clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -45,6 +45,9 @@ bench-corruptions: $(ENVIRONMENT) ## measure the corruptions' speed
 bench-clustering: $(ENVIRONMENT) ## measure the speed of k-means, and of agreement and consensus
 	$(BIN)/python -m benchmarks.clustering $(ARGS)
 	$(BIN)/python -m benchmarks.agreement
+
+bench-training: $(ENVIRONMENT) ## measure the parts of a training step against the same written plainly
+	$(BIN)/python -m benchmarks.training $(ARGS)
 
 bench-evaluation: $(ENVIRONMENT) ## measure a whole evaluation against the usual parts (needs ARGS)
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)

@@ -16,6 +16,7 @@ from shiftbench.summary import BASELINE
 __all__ = ["latex_table", "markdown_table", "merge", "report", "terminal_table"]
 
 PAGE = "report.html"
+TEXTS = {"summary.md": markdown_table, "summary.tex": latex_table}
 
 ResultsLike = Results | str | Path
 
@@ -28,7 +29,7 @@ def report(
     title: str | None = None,
     figures: bool = False,
 ) -> Path:
-    """Write ``report.html``, one file that needs no network.
+    """Write ``report.html``, one file that needs no network, and its short tables as ``summary.md`` and ``summary.tex``.
 
     Args:
         results: a results folder, a Results, or several of them, which are merged.
@@ -58,6 +59,8 @@ def report(
     if merged.folder is None or folder.resolve() != merged.folder.resolve():
         copied(merged).save(folder)
     write_text(folder / PAGE, page.html)
+    for name, make in TEXTS.items():
+        write_text(folder / name, make(merged))
     for drawing in page.drawings if figures else []:
         for name, content in drawing.files().items():
             with atomic_path(folder / "figures" / name) as temporary:

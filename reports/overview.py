@@ -175,16 +175,12 @@ def _row(
 
 def _agreements(view: View, entrant: Entrant, shift: str, protocol: str) -> dict[str, Number]:
     """Stability of the clean partition over random starts, and agreement of shifted partitions with it."""
-    starts = view.agreement(entrant, protocol, "initialization")
-    clean = starts[(starts["shift"] == "clean") & (starts["split"] == view.split(shift))]
-    moved = view.agreement(entrant, protocol, "shift")
-    moved = moved[moved["shift"] == shift]
-    found = {}
-    if len(clean):
-        found["stability"] = Number(*clean.iloc[0][["mean", "ci_low", "ci_high"]].astype(float))
-    if len(moved):
-        found["agreement"] = Number(float(moved["mean"].mean()))
-    return found
+    split = view.split(shift)
+    found = {
+        "stability": Number(*view.mean_agreement(entrant, protocol, "initialization", "clean", split=split)),
+        "agreement": Number(*view.mean_agreement(entrant, protocol, "shift", shift, split=split)),
+    }
+    return {key: number for key, number in found.items() if math.isfinite(number.value)}
 
 
 @dataclass(frozen=True)

@@ -89,23 +89,20 @@ def steadiness(view: View) -> list[Steadiness]:
     for protocol in view.protocols:
         for axis in AXES:
             for shift in ["clean", *view.shifts]:
+                split = view.split(shift) if shift != "clean" else "test"
                 for entrant in view.drawn:
                     numbers = {
                         metric: number
                         for metric in MEASURES
-                        if math.isfinite((number := _mean(view, entrant, protocol, axis, metric, shift)).value)
+                        if math.isfinite(
+                            (
+                                number := Number(*view.mean_agreement(entrant, protocol, axis, shift, metric, split))
+                            ).value
+                        )
                     }
                     if numbers:
                         found.append(Steadiness(entrant, protocol, axis, shift, numbers))
     return found
-
-
-def _mean(view: View, entrant: Entrant, protocol: str, axis: str, metric: str, shift: str) -> Number:
-    table = view.agreement(entrant, protocol, axis, metric)
-    table = table[(table["shift"] == shift) & ((shift != "clean") | (table["split"] == "test"))]
-    if len(table) == 1:
-        return Number(*table.iloc[0][["mean", "ci_low", "ci_high"]].astype(float))
-    return Number(float(table["mean"].mean()) if len(table) else math.nan)
 
 
 def longest(view: View) -> str:

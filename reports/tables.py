@@ -128,8 +128,8 @@ def _clusterings(view: View, title: str, rows: Sequence[Row]) -> Iterator[Sectio
         if metric == view.headline[0]:
             wanted += [Column("worst", metric, "worst condition"), Column("drop", metric, "drop")]
             wanted += [Column("mce", metric, "mCE")]
-    wanted += [Column("stability", view.headline[0] if view.headline else "", "stabil.")]
-    wanted += [Column("agreement", view.headline[0] if view.headline else "", "agreem.")]
+    wanted += [Column("stability", view.headline[0] if view.headline else "", "stab.")]
+    wanted += [Column("agreement", view.headline[0] if view.headline else "", "agree.")]
     by_key = {(row.entrant.key, row.metric): row for row in rows}
     columns = [
         column

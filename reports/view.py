@@ -20,6 +20,7 @@ HEADLINE = ("acc", "ari")
 AGREEMENT = "ari"
 DRAWN = 12  # encoders in figures; the tables have all
 FEATURES = "features"  # the clusterer of what describes features alone
+AGREED = ["encoder", "feature", "protocol", "axis", "metric"]
 BOUNDED = ["mean", "ci_low", "ci_high"]
 LINE = [*ENTRANT, "shift", "clusterer", "protocol", "metric"]
 
@@ -272,24 +273,42 @@ class View:
             bounds.append(interval(_mean_known(runs.means([(shift, name, severity) for name in corruptions]))))
         return Curve(entrant.label, entrant.look, [0, *self.severities(shift)], *np.array(bounds).T)
 
-    def agreement(self, entrant: Entrant, protocol: str, axis: str, metric: str = AGREEMENT) -> pd.DataFrame:
-        """Mean agreement along an axis per condition, over training seeds.
+    def agreement(self, entrant: Entrant, protocol: str, axis: str) -> pd.DataFrame:
+        """Mean agreement (ARI) along an axis per condition, over training seeds.
 
         Returns:
-            columns shift, corruption, severity, split, mean, ci_low, ci_high; the bounds are NaN where several
-            training seeds were averaged, since theirs cannot be.
+            columns shift, corruption, severity, split and mean.
         """
-        key = entrant.encoder, entrant.feature, protocol, axis, metric
-        return self._agreements.get(key, pd.DataFrame(columns=[*CONDITION, "split", *BOUNDED], dtype=float))
+        key = entrant.encoder, entrant.feature, protocol, axis, AGREEMENT
+        return self._by_entrant.get(key, pd.DataFrame(columns=[*CONDITION, "split", "mean"], dtype=float))
+
+    def mean_agreement(
+        self, entrant: Entrant, protocol: str, axis: str, shift: str, metric: str = AGREEMENT, split: str = "test"
+    ) -> tuple[float, float, float]:
+        """Mean over the conditions of a shift and over training seeds; the mean of several has no interval."""
+        key = entrant.encoder, entrant.feature, protocol, axis, metric, shift, split
+        return self._mean_agreements.get(key, (np.nan, np.nan, np.nan))
 
     @cached_property
-    def _agreements(self) -> dict[Any, pd.DataFrame]:
-        key = ["encoder", "feature", "protocol", "axis", "metric"]
+    def _agreements(self) -> pd.DataFrame:
         rows = ok(self.stability)
-        groups = rows.groupby([*key, *CONDITION, "split"], sort=False)
+        groups = rows.groupby([*AGREED, *CONDITION, "split"], sort=False)
         table = groups[BOUNDED].mean()
         table.loc[groups.size() > 1, BOUNDED[1:]] = np.nan
-        return {key: rows.reset_index(drop=True) for key, rows in table.reset_index().groupby(key, sort=False)}
+        return table.reset_index()
+
+    @cached_property
+    def _by_entrant(self) -> dict[Any, pd.DataFrame]:
+        table = self._agreements
+        groups = table[table["metric"] == AGREEMENT].groupby(AGREED, sort=False)
+        return {key: rows.reset_index(drop=True) for key, rows in groups}
+
+    @cached_property
+    def _mean_agreements(self) -> dict[Any, tuple[float, float, float]]:
+        groups = self._agreements.groupby([*AGREED, "shift", "split"], sort=False)
+        table = groups[BOUNDED].mean()
+        table.loc[groups.size() > 1, BOUNDED[1:]] = np.nan
+        return dict(zip(table.index, table.itertuples(index=False, name=None), strict=True))
 
     def agreement_curve(self, entrant: Entrant, protocol: str, axis: str, shift: str) -> Curve | None:
         """Agreement by severity, mean over complete corruptions; the axis "shift" has nothing at severity 0."""

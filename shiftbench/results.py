@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,18 @@ class Results:
         self.folder = folder
         return self
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the clusterings' summary by ACC and ARI, in percent, or all of it without labels."""
+        columns = ["encoder", "shift", "clusterer", "protocol", "metric", "clean", "shifted", "drop", "worst_case"]
+        shifts = self.summary["shift"].unique()
+        rows = self.summary[(self.summary["shift"] != "clean") | (len(shifts) == 1)]
+        short = rows[rows["metric"].isin(["acc", "ari"]) & ~rows["clusterer"].str.startswith("probe:")]
+        table = (short if len(short) else rows)[columns]
+        scale = 100 if len(short) else 1
+        table = table.assign(**{name: scale * table[name] for name in ("clean", "shifted", "drop")})
+        where = "" if self.folder is None else f"<p>{escape(str(self.folder))}</p>"
+        return table.to_html(index=False, na_rep="–", float_format="{:.1f}".format if len(short) else None) + where
+
     @classmethod
     def load(cls, folder: str | Path) -> Results:
         """Read a results folder; needs no torch. Tables that an older version did not write yet are empty.
@@ -172,9 +185,18 @@ class Results:
 
 
 def write_table(table: pd.DataFrame, path: Path, csv: bool = True) -> None:
-    """Write ``path``.csv (UTF-8, shortest exact floats) and ``path``.parquet, each atomically."""
+    """Write ``path``.csv (UTF-8, shortest exact floats) and ``path``.parquet, each atomically.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe in front of it, in the CSV alone.
+    """
     if csv:
         with atomic_path(path.with_suffix(".csv")) as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+            _without_formulas(table).to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
     with atomic_path(path.with_suffix(".parquet")) as temporary:
         table.to_parquet(temporary, index=False)
+
+
+def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    texts = [column for column in table if table[column].dtype.kind not in "iufb" and column != "train_seed"]
+    marked = {column: table[column].str.match(r"[=+\-@\t\r]") for column in texts}
+    return table.assign(**{c: table[c].where(~at, "'" + table[c]) for c, at in marked.items() if at.any()})

@@ -39,8 +39,8 @@ class Draws:
     @classmethod
     def seeded(cls, seed: int, count: int, device: torch.device | str = "cpu") -> Draws:
         """Draws for ``count`` images, all in this process."""
-        generators = [torch.Generator(place).manual_seed(seed) for place in (device, "cpu")]
-        return cls(*generators, count, slice(None))
+        generator, orders = (torch.Generator(place).manual_seed(seed) for place in (device, "cpu"))
+        return cls(generator, orders, count, slice(None))
 
     def uniform(self, number: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
         """float32 (number, B) for this process's B images."""

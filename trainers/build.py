@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+
 import torch
 
 from shiftbench import ranks
@@ -47,7 +48,7 @@ def build_method(options: Options, data: Dataset, k: int, size: int | None, devi
         share_batch_norm(method)
     prepare(backbone, compiled=options.compile, parts=options.accumulate)  # not the slow copies that a method made
     method.precision = PRECISIONS[options.precision]
-    return method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return method.to(memory_format=torch.channels_last)
 
 
 def _check_batch(options: Options, data: Dataset) -> None:
@@ -74,9 +75,12 @@ def _check_size(options: Options, data: Dataset, size: int | None, smallest: int
 
 
 def build_optimizer(options: Options, method: Method) -> torch.optim.Optimizer:
-    """Over the method's parameter groups, fused into one kernel where torch can do that."""
+    """Over the method's parameter groups, fused into one kernel where torch can do that.
+
+    Not with float16: where the loss scaler skips the first step, torch's fused SGD goes on with momenta never written.
+    """
     groups, decay = method.parameter_groups(), options.weight_decay
-    fused = next(method.parameters()).device.type in ("cpu", "cuda")
+    fused = next(method.parameters()).device.type in ("cpu", "cuda") and options.precision != "float16"
     if options.optimizer == "adam":
         betas = (options.momentum, 0.999)
         return torch.optim.Adam(groups, lr=options.lr, betas=betas, weight_decay=decay, fused=fused)

@@ -7,12 +7,13 @@ arXiv 2109.12714. The self-training term is that of DEC (Xie, Girshick, Farhadi,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from shiftbench import ranks
 from shiftbench.clustering.kmeans import KMeans
 from shiftbench.encoders.backbones import Head
 from shiftbench.errors import InputError
@@ -120,7 +121,8 @@ class DECL(SimCLR):
         self.assigning = self.assigns and epoch >= self.warmup_epochs
         if self.assigns and epoch == self.warmup_epochs:
             hidden = torch.cat([self.encode(batch) for batch in images()])
-            self.centers.copy_(torch.as_tensor(KMeans().fit(hidden, self.k, 0).centers))
+            found = ranks.broadcast(KMeans().fit(hidden, self.k, 0).centers)  # the same everywhere, to the last bit
+            self.centers.copy_(torch.as_tensor(found))
             self.after_step()
 
     def losses(self, views: Sequence[torch.Tensor], index: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -143,4 +145,4 @@ class DECL(SimCLR):
 
     @property
     def _linear(self) -> nn.Linear:
-        return self.heads["cluster"][0]
+        return cast(nn.Linear, cast(Head, self.heads["cluster"])[0])

@@ -56,7 +56,8 @@ def fit(config: Mapping[str, Any]) -> Path:
     if run is not None:
         config = run_folder.read_config(run)
         if (run / DESCRIPTION).is_file():
-            say(f"{run} is already finished; nothing is left to train.")
+            if not ranks.rank():
+                say(f"{run} is already finished; nothing is left to train.")
             return run
     _check_keys(config)
     device = join(config["device"])

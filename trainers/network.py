@@ -36,7 +36,7 @@ def prepare(backbone: nn.Module, *, compiled: bool, parts: int) -> None:
         forward = torch.compile(forward)
     if parts > 1:
         forward = in_parts(backbone, forward, parts)
-    backbone.forward = forward  # type: ignore[method-assign]
+    backbone.forward = forward
 
 
 def in_parts(network: nn.Module, forward: Forward, parts: int) -> Forward:
@@ -66,13 +66,16 @@ def in_parts(network: nn.Module, forward: Forward, parts: int) -> Forward:
 
 @contextmanager
 def _statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Inside, BatchNorm computes as in training and does not count what it sees."""
+    """Inside, BatchNorm computes as in training and forgets what it sees."""
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    tracking = [norm.track_running_stats for norm in norms]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    counts = [None if count is None else count.clone() for _, count in before]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, tracked in zip(norms, tracking, strict=True):
-            norm.track_running_stats = tracked
+        for norm, (momentum, tracked), count in zip(norms, before, counts, strict=True):
+            norm.momentum = momentum
+            if tracked is not None and count is not None:
+                tracked.copy_(count)

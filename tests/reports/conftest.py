@@ -11,13 +11,20 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from shiftbench.conclude import conclude
 from shiftbench.registry import CORRUPTIONS, METRICS
 from shiftbench.reports import report
-from shiftbench.results import Results, cells_table, stability_table
-from shiftbench.summary import summarize
+from shiftbench.results import Results, cells_table, draws_table, recall_table, stability_table
 
 COMMON = CORRUPTIONS.names("common")
 CHANCE = {"acc": 0.18, "nmi": 0.04, "ari": 0.0, "ami": 0.0, "purity": 0.19}
+LABEL_FREE = {"silhouette": (0.3, -0.2), "entropy": (0.9, -0.4), "collapsed": (0.0, 4.0), "drift": (0.0, 0.8)}
+AXES = {
+    "initialization": ("ari", "ami", "matched_acc", "cluster_jaccard", "sample_consensus", "pac"),
+    "shift": ("ari", "ami", "matched_acc"),
+    "bootstrap": ("ari", "ami", "matched_acc"),
+}
+RESAMPLES = 60
 # How much of the clean score each corruption takes away at severity 5, more or less as it is on digits.
 HARSHNESS = dict(
     zip(
@@ -30,7 +37,10 @@ HARSHNESS = dict(
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a synthetic evaluation covers."""
+    """What a synthetic evaluation covers.
+
+    ``natural`` shifts have no severities; one whose name ends in "9" lacks one of ten classes.
+    """
 
     encoders: Sequence[tuple[str, int | None, float]] = (
         ("concurl", 0, 0.89),
@@ -38,8 +48,14 @@ class Recipe:
         ("random:small_cnn", None, 0.64),
     )
     corruptions: Sequence[str] = tuple(COMMON)
+    natural: Sequence[str] = ()
+    skipped: Sequence[str] = ()
     seeds: int = 10
-    metrics: Sequence[str] = tuple(METRICS)
+    metrics: Sequence[str] = tuple(CHANCE)
+    label_free: Sequence[str] = ()
+    clusterers: Sequence[str] = ("kmeans",)
+    probes: Sequence[str] = ()
+    axes: Sequence[str] = ("initialization", "shift")
     protocols: Sequence[str] = ("frozen", "refit")
     data: str = "digits"
     fingerprint: str = "d1" * 32
@@ -49,11 +65,33 @@ class Recipe:
     table: str = "cifar"
     examples: bool = True
     harshness: float = 1.0
+    draws: bool = True
 
     @property
-    def conditions(self) -> list[tuple[str, str, int]]:
-        shifted = [("corruption", name, severity) for name in self.corruptions for severity in range(1, 6)]
-        return [("clean", "", 0), *shifted]
+    def conditions(self) -> list[tuple[str, str, int, str]]:
+        shifted = [("corruption", name, severity, "test") for name in self.corruptions for severity in range(1, 6)]
+        splits = {name: f"test[{name}]" if name.endswith("9") else "test" for name in self.natural}
+        own = [("clean", "", 0, split) for split in dict.fromkeys(splits.values()) if split != "test"]
+        return [("clean", "", 0, "test"), *shifted, *own, *((name, "", 0, splits[name]) for name in self.natural)]
+
+
+EVERYTHING = Recipe(
+    encoders=(
+        *((f"method-{i}", 0, 0.6 + 0.06 * i) for i in range(5)),
+        ("pixels", None, 0.77),
+        ("random:small_cnn", None, 0.64),
+    ),
+    corruptions=("gaussian_noise", "fog"),
+    natural=("outdoors", "elsewhere9"),
+    skipped=("imagenet_r",),
+    seeds=3,
+    metrics=("acc", "ari"),
+    label_free=tuple(LABEL_FREE),
+    clusterers=("kmeans", "gmm"),
+    probes=("probe:knn", "probe:linear"),
+    axes=tuple(AXES),
+    failed=(("method-0", "fog-4"),),
+)
 
 
 def slug(encoder: str, train_seed: int | None) -> str:
@@ -62,63 +100,129 @@ def slug(encoder: str, train_seed: int | None) -> str:
 
 def make(recipe: Recipe, folder: Path) -> Results:
     """Write a results folder after a recipe."""
-    results = Results(*_tables(recipe), run=_run(recipe))
+    results = replace(conclude(_measured(recipe)), run=_run(recipe))
     results.save(folder)
     if recipe.examples:
         _write_examples(recipe, folder / "examples")
     return results
 
 
-def _tables(recipe: Recipe):
+def _measured(recipe: Recipe):
     noise = np.random.default_rng(7)
-    cells, stability = [], []
+    rows = {"cells": [], "stability": [], "draws": []}
+    luck = noise.standard_normal(RESAMPLES)  # images that are hard for everybody
+    splits = dict.fromkeys(split for *_, split in recipe.conditions)
+    conditions = [*recipe.conditions, *(("chance", "", 0, split) for split in splits)]
     for name, train_seed, level in recipe.encoders:
-        for shift, corruption, severity in [*recipe.conditions, ("chance", "", 0)]:
-            label = f"{corruption}-{severity}" if corruption else shift
-            failed = (name, label) in recipe.failed or (shift == "chance" and (name, "clean") in recipe.failed)
-            keys = {
-                "encoder": name, "train_seed": train_seed, "data": recipe.data, "split": "test", "shift": shift,
-                "corruption": corruption, "severity": severity, "table": recipe.table if corruption else "",
-                "feature": "head" if name == "concurl" else "backbone", "clusterer": "kmeans", "k": recipe.k,
-                "k_source": "true" if recipe.metrics else "given", "n": 360,
-                "status": "failed" if failed else "ok", "reason": "ValueError: features are not finite" if failed else "",
-            }  # fmt: skip
-            lost = recipe.harshness * HARSHNESS.get(corruption, 0) * (severity / 5) ** 1.3 * (1.35 - 0.5 * level)
-            for protocol in recipe.protocols:
-                kept = max(1 - lost * (1 if protocol == "frozen" else 0.8), 0.05)
-                cells += _scores(recipe, keys, protocol, level * kept, shift == "chance", failed, noise)
-                if shift != "chance":
-                    stability += _agreements(recipe, keys, protocol, level, kept, failed, noise)
-    table = cells_table(cells)
-    return table, stability_table(stability), summarize(table)
+        for clusterer in recipe.clusterers:
+            for shift, corruption, severity, split in conditions:
+                label = f"{corruption}-{severity}" if corruption else shift
+                failed = (name, label) in recipe.failed or (shift == "chance" and (name, "clean") in recipe.failed)
+                keys = {
+                    "encoder": name, "train_seed": train_seed, "data": recipe.data, "split": split, "shift": shift,
+                    "corruption": corruption, "severity": severity, "table": recipe.table if corruption else "",
+                    "feature": "head" if name == "concurl" else "backbone", "clusterer": clusterer, "k": recipe.k,
+                    "k_source": "true" if recipe.metrics else "given", "n": 360, "selection": "last",
+                    "status": "failed" if failed else "ok",
+                    "reason": "ValueError: features are not finite" if failed else "",
+                }  # fmt: skip
+                hardness = 0.3 if shift in recipe.natural else HARSHNESS.get(corruption, 0) * (severity / 5) ** 1.3
+                lost = recipe.harshness * hardness * (1.35 - 0.5 * level)
+                for protocol in recipe.protocols:
+                    kept = max(1 - lost * (1 if protocol == "frozen" else 0.8), 0.05)
+                    _add(rows, recipe, keys | {"protocol": protocol}, level, kept, luck, noise)
+                if clusterer == recipe.clusterers[0]:
+                    for probe in recipe.probes:
+                        read = keys | {"clusterer": probe, "k_source": "true", "protocol": "frozen"}
+                        scores = _scores(
+                            replace(recipe, metrics=("acc",), seeds=1), read, level**0.5 * kept**0.5, noise
+                        )
+                        rows["cells"] += scores
+                        rows["draws"] += _draws(scores, luck, noise)
+        rows["cells"] += _skipped(recipe, name, train_seed)
+    return {
+        "cells": cells_table(rows["cells"]), "stability": stability_table(rows["stability"]),
+        "recall": recall_table([]), "draws": draws_table(rows["draws"] if recipe.draws else []),
+    }  # fmt: skip
 
 
-def _scores(recipe, keys, protocol, level, chance, failed, noise) -> Iterable[dict]:
+def _add(rows, recipe, keys, level, kept, luck, noise) -> None:
+    scores = _scores(recipe, keys, level * kept, noise)
+    rows["cells"] += scores + [one for one in _label_free(recipe, keys, kept, noise) if keys["shift"] != "chance"]
+    rows["draws"] += _draws(scores, luck, noise)
+    if keys["shift"] != "chance":
+        rows["stability"] += _agreements(recipe, keys, level, kept, noise)
+
+
+def _cell(keys, seed, metric, value, higher_is_better=True) -> dict:
+    fit_split = "train" if keys["protocol"] == "frozen" else "test"
+    value = np.nan if keys["status"] == "failed" else value
+    return keys | {
+        "seed": seed, "fit_split": fit_split, "metric": metric, "value": value, "higher_is_better": higher_is_better,
+    }  # fmt: skip
+
+
+def _scores(recipe, keys, level, noise) -> list[dict]:
+    rows = []
     for seed in range(recipe.seeds):
         # A good or bad start is good or bad under every condition; the rest is noise of the condition.
-        start = np.random.default_rng([len(keys["encoder"]), len(protocol), seed]).standard_normal()
+        start = np.random.default_rng([len(keys["encoder"]), len(keys["protocol"]), seed]).standard_normal()
         luck = 0.012 * start + 0.006 * noise.standard_normal()
         for metric in recipe.metrics:
             floor = CHANCE[metric]
-            value = floor + 0.004 * luck if chance else floor + (level + luck) * (1 - floor) * (0.9 if floor else 0.85)
-            yield keys | {
-                "seed": seed, "protocol": protocol, "fit_split": "train" if protocol == "frozen" else "test",
-                "selection": "last", "metric": metric, "value": np.nan if failed else np.clip(value, 0, 1),
-                "higher_is_better": True,
+            above = (level + luck) * (1 - floor) * (0.9 if floor else 0.85)
+            value = floor + (0.004 * luck if keys["shift"] == "chance" else above)
+            rows.append(_cell(keys, seed, metric, float(np.clip(value, 0, 1))))
+    return rows
+
+
+def _label_free(recipe, keys, kept, noise) -> Iterable[dict]:
+    for seed in range(recipe.seeds):
+        for metric in recipe.label_free:
+            if metric == "drift" and (keys["protocol"] == "refit" or keys["shift"] == "clean"):
+                continue
+            start, change = LABEL_FREE[metric]
+            value = start + change * (1 - kept) + 0.01 * abs(noise.standard_normal())
+            yield _cell(keys, seed, metric, value, METRICS[metric].higher_is_better)
+
+
+def _draws(scores, luck, noise) -> Iterable[dict]:
+    """Resamples about the mean over seeds, from which those of all encoders differ alike."""
+    table = {}
+    for one in scores:
+        if one["status"] == "ok" and one["shift"] != "chance":
+            table.setdefault(one["metric"], []).append(one)
+    for metric, ones in table.items():
+        mean = np.mean([one["value"] for one in ones])
+        spread = 0.01 * luck + 0.004 * noise.standard_normal(RESAMPLES)
+        yield ones[0] | {"metric": metric, "draws": np.clip(mean + spread, 0, 1)}
+
+
+def _skipped(recipe, name, train_seed) -> Iterable[dict]:
+    for shift in recipe.skipped:
+        for protocol in recipe.protocols:
+            yield {
+                "encoder": name, "train_seed": train_seed, "data": recipe.data, "split": "test", "shift": shift,
+                "corruption": "", "severity": 0, "table": "", "feature": "head" if name == "concurl" else "backbone",
+                "clusterer": recipe.clusterers[0], "k": recipe.k, "k_source": "true", "seed": 0, "protocol": protocol,
+                "fit_split": "train", "selection": "last", "metric": recipe.metrics[0], "value": np.nan,
+                "higher_is_better": True, "n": 0, "status": "skipped", "reason": "2 classes in common, 3 are needed",
             }  # fmt: skip
 
 
-def _agreements(recipe, keys, protocol, level, kept, failed, noise) -> Iterable[dict]:
-    axes = {"initialization": 0.72 + 0.25 * level * kept}
-    if keys["shift"] != "clean":
-        axes["shift"] = 0.95 * kept**1.5
-    for axis, mean in axes.items():
-        single = axis == "initialization" and recipe.seeds < 2
-        for metric in ("ari", "ami", "matched_acc"):
-            value = np.nan if failed or single else float(np.clip(mean + 0.02 * noise.standard_normal(), 0, 1))
+def _agreements(recipe, keys, level, kept, noise) -> Iterable[dict]:
+    means = {"initialization": 0.72 + 0.25 * level * kept, "shift": 0.95 * kept**1.5, "bootstrap": 0.6 * level + 0.2}
+    for axis in recipe.axes:
+        if (axis == "shift" and keys["shift"] == "clean") or (axis == "bootstrap" and keys["protocol"] != "refit"):
+            continue
+        single, failed = axis == "initialization" and recipe.seeds < 2, keys["status"] == "failed"
+        for metric in AXES[axis]:
+            value = float(np.clip(means[axis] + 0.02 * noise.standard_normal(), 0, 1))
+            value = np.nan if failed or single else value
+            whole = metric in ("pac", "sample_consensus")
             yield keys | {
-                "protocol": protocol, "axis": axis, "metric": metric, "mean": value, "sd": value * 0.05,
-                "ci_low": value - 0.02, "ci_high": min(value + 0.02, 1.0),
+                "axis": axis, "metric": metric, "mean": value, "sd": value * 0.05,
+                "ci_low": np.nan if whole else value - 0.02, "ci_high": np.nan if whole else min(value + 0.02, 1.0),
                 "n_pairs": recipe.seeds * (recipe.seeds - 1) // 2,
                 "status": "failed" if failed else "skipped" if single else "ok",
                 "reason": keys["reason"] or ("one seed has no other to agree with" if single else ""),
@@ -128,7 +232,8 @@ def _agreements(recipe, keys, protocol, level, kept, failed, noise) -> Iterable[
 def _run(recipe: Recipe) -> dict:
     encoders = [
         {
-            "name": name, "train_seed": seed, "slug": slug(name, seed), "feature": "head" if name == "concurl" else "backbone",
+            "name": name, "train_seed": seed, "slug": slug(name, seed), "dtype": "float32",
+            "features": ["head" if name == "concurl" else "backbone"], "feature": "head" if name == "concurl" else "backbone",
             "fingerprint": hashlib.sha256(f"{recipe.weights}{name}{seed}".encode()).hexdigest(),
             "dimensions": {"head": 128, "backbone": 128} if name == "concurl" else {"backbone": 3072},
             "origin": {"sha256": "ab" * 32, "train": {"method": "concurl", "epochs": 40}} if seed is not None else {},
@@ -136,7 +241,14 @@ def _run(recipe: Recipe) -> dict:
         for name, seed, _ in recipe.encoders
     ]  # fmt: skip
     return {
-        "format": 1, "version": "0.1.0", "command": "shiftbench evaluate --shift corruption",
+        "format": 2, "version": "0.1.0", "command": "shiftbench evaluate --shift corruption",
+        "commands": ["shiftbench evaluate --shift corruption"], "cpu_seconds": {"cells": 28.0}, "images": 5760,
+        "identity": {"code": 2, "data": recipe.fingerprint, "limit": None, "seed": 0},
+        "shifts": [
+            {"name": "clean", "kind": "clean", "source": "", "citation": ""},
+            {"name": "corruption", "kind": "corruption", "source": "made on the fly", "citation": "Hendrycks 2019"},
+        ],
+        "skipped": dict.fromkeys(recipe.skipped, "2 classes in common, 3 are needed"),
         "config": {"clusterer": "kmeans", "seeds": recipe.seeds, "batch_size": 250},
         "data": {
             "name": recipe.data, "fingerprint": recipe.fingerprint, "n_train": 1437, "n_test": 360,
@@ -243,6 +355,20 @@ def demo(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("results") / "digits-demo"
     make(Recipe(corruptions=("gaussian_noise", "frost", "contrast")), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory) -> Path:
+    """All that a page can show: see ``EVERYTHING``; read it, do not write into it."""
+    folder = tmp_path_factory.mktemp("results") / "everything"
+    make(EVERYTHING, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def everything_page(everything) -> str:
+    """The page of everything."""
+    return report(everything, everything.parent / "page").read_text(encoding="utf-8")
 
 
 @pytest.fixture

@@ -9,12 +9,14 @@ import re
 import numpy as np
 import pytest
 
-from shiftbench.registry import CORRUPTIONS
+from shiftbench.registry import CORRUPTIONS, METRICS
 from shiftbench.reports import report
-from shiftbench.reports.glossary import QUANTITIES
-from shiftbench.reports.tables import column_of
-from shiftbench.results import Results
+from shiftbench.reports.glossary import AXES, QUANTITIES
+from shiftbench.reports.names import decimal, metric_name, percent, score
+from shiftbench.reports.overview import column_of
+from shiftbench.results import Results, ok
 
+ENDS = ("", "_low", "_high")
 EVIL = "<script>alert(1)</script>\"'&${x}$_{y}"
 
 
@@ -24,46 +26,139 @@ def walked(demo_page, walk):
     return walk(demo_page)
 
 
-def overview_table(walker):
-    """Headings and, per row, (data attributes, cells) of the overview table."""
-    tables = [one for one in walker.all("table") if one["attrs"].get("class") == "overview"]
-    rows = []
-    heads = [one["text"] for one in walker.all("th", scope="col") if tables[0] in one["parents"]]
-    for row in walker.all("tr"):
-        if tables[0] in row["parents"] and "data-metric" in row["attrs"]:
-            cells = [one for one in walker.elements if one["tag"] in ("td", "th") and row in one["parents"]]
-            rows.append((row["attrs"], cells))
-    return heads, rows
+@pytest.fixture(scope="module")
+def everything_walked(everything_page, walk):
+    """The page of everything, walked."""
+    return walk(everything_page)
 
 
-def shown(value):
-    return f"{100 * value:.1f}".replace("-", "−") if math.isfinite(value) else "–"
+def sheet(walker, name):
+    """Headings of the first table of a name, and its rows as cells by heading."""
+    (table,) = walker.all("table", id=f"{name}-1")
+    inside = [one for one in walker.elements if table in one["parents"]]
+    heads = [one["text"] for one in inside if one["tag"] == "th" and one["attrs"]["scope"] == "col"]
+    rows = [one for one in inside if one["tag"] == "tr" and "data-filter" in one["attrs"]]
+    cells = [[one for one in inside if one["tag"] in ("td", "th") and row in one["parents"]] for row in rows]
+    assert all(len(one) == len(heads) for one in cells)
+    return heads, [dict(zip(heads, one, strict=True)) for one in cells]
 
 
-def test_every_number_of_the_overview(demo, walked):
-    results = Results.load(demo)
-    summary = results.summary.query("shift == 'corruption'").set_index(["encoder", "protocol", "metric"])
-    stability = results.stability.query("metric == 'ari'").set_index(["encoder", "protocol"]).sort_index()
-    heads, rows = overview_table(walked)
-    assert len(rows) == 30
-    first = heads.index("Clean")
-    keys = ["clean", "shifted", "worst", "drop", "calibrated_drop", "mce", "relative_mce", "stability", "agreement"]
-    assert [head.removesuffix("pixels = 100") for head in heads[first:]] == [QUANTITIES[key].heading for key in keys]
-    for attrs, cells in rows:
-        encoder, protocol, metric = cells[0]["text"], attrs["data-protocol"], attrs["data-metric"]
-        line, agreements = summary.loc[encoder, protocol, metric], stability.loc[encoder, protocol]
-        expected = {
-            key: [line[column_of(part, "pixels")] for part in (key, f"{key}_low", f"{key}_high")] for key in keys[:7]
-        }
-        clean = agreements[(agreements["axis"] == "initialization") & (agreements["shift"] == "clean")].iloc[0]
-        expected["stability"] = [clean["mean"], clean["ci_low"], clean["ci_high"]]
-        expected["agreement"] = [agreements[agreements["axis"] == "shift"]["mean"].mean(), math.nan, math.nan]
-        for key, cell in zip(keys, cells[first:], strict=True):
-            value, low, high = expected[key]
-            assert float(cell["attrs"]["data-value"]) == pytest.approx(value, abs=1e-12)
-            bounds = f"{shown(low)}–{shown(high)}" if math.isfinite(low) else ""
-            case = line["worst_case"].replace("_", " ").replace("-", " ") if key == "worst" else ""
-            assert cell["text"] == shown(value) + bounds + case
+def words(cells):
+    """The words of a row by heading; a heading's own small type is left out."""
+    return {head: cell["attrs"].get("data-value") for head, cell in cells.items()}
+
+
+METRIC = {metric_name(name): name for name in [*METRICS, "matched_acc", "sample_consensus", "cluster_jaccard", "pac"]}
+AXIS = {words: axis for axis, words in AXES.items()}
+
+
+def check(cell, value, low=math.nan, high=math.nan, of=percent, note=""):
+    """A cell holds a number in full, and shows it and its bounds as people read them."""
+    assert float(cell["attrs"]["data-value"]) == pytest.approx(value, abs=1e-12, nan_ok=True)
+    bounds = f"{of(low)}{' to ' if low < 0 else '–'}{of(high)}" if math.isfinite(low) else ""
+    assert cell["text"] == of(value) + bounds + note
+
+
+def test_every_number_of_the_overview(everything, everything_walked):
+    results = Results.load(everything)
+    summary = results.summary.set_index(["encoder", "shift", "clusterer", "protocol", "metric"]).sort_index()
+    keys = ["encoder", "protocol", "clusterer", "axis", "metric", "shift", "split"]
+    stability = results.stability.set_index(keys).sort_index()
+    heads, rows = sheet(everything_walked, "overview")
+    assert len(rows) == 7 * 2 * 2 * 3 * 2  # encoders, metrics, protocols, shifts, clusterers
+    for cells in rows:
+        said = words(cells)
+        encoder, protocol, clusterer, shift = (said[name] for name in ("Encoder", "Clusters", "Algorithm", "Shift"))
+        line = summary.loc[encoder, shift, clusterer, protocol, METRIC[said["Metric"]]]
+        for key, quantity in QUANTITIES.items():
+            head = next((head for head in heads if head.removesuffix("pixels = 100") == quantity.heading), None)
+            if key in ("stability", "agreement"):
+                where = ("initialization", "ari", "clean") if key == "stability" else ("shift", "ari", shift)
+                found = stability.loc[[(encoder, protocol, clusterer, *where, line["split"])]]
+                found = found[found["status"] == "ok"]
+                bounds = found.iloc[0][["ci_low", "ci_high"]] if len(found) == 1 else (math.nan, math.nan)
+                check(cells[head], found["mean"].mean(), *bounds)
+            elif head is None:
+                assert math.isnan(line[column_of(key, "pixels")])
+            else:
+                case = re.sub("[_-]", " ", line["worst_case"]) if key == "worst" else ""
+                check(cells[head], *(line[column_of(f"{key}{end}", "pixels")] for end in ENDS), note=case)
+
+
+def test_every_number_of_the_probes(everything, everything_walked):
+    summary = Results.load(everything).summary.query("metric == 'acc'")
+    summary = summary.set_index(["encoder", "shift", "clusterer", "protocol"]).sort_index()
+    readers = {
+        "frozen clusters": ("kmeans", "frozen"), "refit clusters": ("kmeans", "refit"),
+        "k-NN probe": ("probe:knn", "frozen"), "linear probe": ("probe:linear", "frozen"),
+    }  # fmt: skip
+    _, rows = sheet(everything_walked, "probes-table")
+    assert len(rows) == 7 * 3 * 4
+    for cells in rows:
+        said = words(cells)
+        line = summary.loc[(said["Encoder"], said["Shift"], *readers[said["Read by"]])]
+        for key, head in (("clean", "Clean"), ("shifted", "Mean shifted"), ("drop", "Drop")):
+            check(cells[head], *(line[f"{key}{end}"] for end in ENDS))
+
+
+def test_every_number_of_stability(everything, everything_walked):
+    table = ok(Results.load(everything).stability).query("clusterer == 'kmeans'")
+    table = table.set_index(["encoder", "protocol", "axis", "shift", "metric"]).sort_index()
+    heads, rows = sheet(everything_walked, "stability-table")
+    assert {words(cells)["Agreement"] for cells in rows} == {AXES[axis] for axis in set(table.index.levels[2])}
+    for cells in rows:
+        said = words(cells)
+        where = said["Encoder"], said["Clusters"], AXIS[said["Agreement"]], said["Images"]
+        for head in heads[4:]:
+            found = table.loc[where]
+            found = found[(found.index == METRIC[head]) & ((found["split"] == "test") | (where[-1] != "clean"))]
+            if len(found) == 1:
+                check(cells[head], *found.iloc[0][["mean", "ci_low", "ci_high"]])
+            else:
+                check(cells[head], found["mean"].mean())
+
+
+def test_every_number_without_labels(everything, everything_walked):
+    summary = Results.load(everything).summary.query("clusterer == 'kmeans'")
+    summary = summary.set_index(["encoder", "shift", "protocol", "metric"]).sort_index()
+    _, rows = sheet(everything_walked, "label-free-table")
+    assert {METRIC[words(cells)["Metric"]] for cells in rows} == {"silhouette", "entropy", "collapsed", "drift"}
+    for cells in rows:
+        said = words(cells)
+        metric = METRIC[said["Metric"]]
+        line = summary.loc[said["Encoder"], said["Shift"], said["Of"], metric]
+        for key, head in (("clean", "Clean"), ("shifted", "Mean shifted"), ("worst", "Worst")):
+            case = re.sub("[_-]", " ", line["worst_case"]) if key == "worst" else ""
+            numbers = (line[f"{key}{end}"] for end in ENDS)
+            check(cells[head], *numbers, of=lambda value, metric=metric: score(value, metric), note=case)
+
+
+def test_every_rank_correlation(everything, everything_walked):
+    table = Results.load(everything).proxies.query("clusterer == 'kmeans' and shift == 'all'")
+    table = table.set_index(["encoder", "protocol", "metric", "proxy"]).sort_index()
+    heads, rows = sheet(everything_walked, "rankings-table")
+    names = {metric_name(name): name for name in set(table.index.levels[3])}
+    count = 0
+    for cells in rows:
+        said = words(cells)
+        for head in heads[3:]:
+            line = table.loc[head, said["Clusters"], METRIC[said["Drop in"]], names[said["Without labels"]]]
+            check(cells[head], *(line[f"spearman{end}"] for end in ENDS), of=decimal)
+            count += math.isfinite(line["spearman"])
+    assert count > 100
+
+
+def test_what_figures_say_is_in_the_summary(everything, everything_walked):
+    """The alternative texts name the numbers that are drawn."""
+    results = Results.load(everything)
+    known = {percent(value) for name in ("clean", "shifted") for value in results.summary[name]}
+    texts = [one["attrs"]["aria-label"] for one in everything_walked.all("svg", role="img")]
+    for kind in ("clean and shifted. ", "clean and mean shifted: "):
+        mine = [text.partition(kind)[2].partition(". A line")[0] for text in texts if kind in text]
+        assert mine
+        for text in mine:
+            # Names hold digits too: numbers have a decimal point.
+            assert set(re.findall(r"(?<![\w.])−?\d+\.\d(?!\d)", text)) <= known
 
 
 def test_verdict_numbers_are_in_the_summary(demo, walked):
@@ -72,7 +167,7 @@ def test_verdict_numbers_are_in_the_summary(demo, walked):
     )
     (lead,) = walked.all("p", class_="lead")
     for key in ("clean", "shifted", "drop"):
-        value, low, high = (shown(line[f"{key}{end}"].item()) for end in ("", "_low", "_high"))
+        value, low, high = (percent(line[f"{key}{end}"].item()) for end in ("", "_low", "_high"))
         assert re.search(rf"{value} (% |points )(ACC )?\({low} to {high}\)|{value} % \({low} to {high}\)", lead["text"])
     assert "concurl reaches" in lead["text"]
     assert "3 corruptions at 5 severities" in lead["text"]
@@ -138,23 +233,41 @@ def test_without_a_script_everything_is_shown(walked):
     )
 
 
-def test_sections_of_a_full_report(walked):
-    ids = {one["attrs"].get("id") for one in walked.all("section")}
-    wanted = {"verdict", "overview", "severity", "stability", "pictures", "provenance", "glossary", "cite"}
-    assert wanted <= ids
-    assert "failures" not in ids
-    headings = [one["text"] for one in walked.elements if one["tag"] in ("h2", "h3")]
+def test_sections_of_a_full_report(everything_walked):
+    ids = {one["attrs"].get("id") for one in everything_walked.all("section")}
+    assert {
+        "verdict", "overview", "severity", "shifts", "probes", "stability", "label-free", "pictures", "failures",
+        "provenance", "glossary", "cite",
+    } <= ids  # fmt: skip
+    links = {one["attrs"]["href"].removeprefix("#") for one in everything_walked.all("a")}
+    assert links <= ids | {"main"}
+    headings = [one["text"] for one in everything_walked.elements if one["tag"] in ("h2", "h3")]
     for heading in (
         "Frozen or refitted clusters",
         "Every condition",
+        "The same with gmm",
+        "Other pictures of the same classes",
+        "Does the clean score tell the shifted one?",
+        "Is the drop the features' or the clusters'?",
+        "Along each axis",
         "Does agreement tell the drop, without labels?",
+        "Which of it follows the drop?",
         "First to change cluster",
         "The features on a plane",
         "The corruptions",
     ):
         assert heading in headings
-    terms = {one["text"] for one in walked.all("dt")}
+    terms = {one["text"] for one in everything_walked.all("dt")}
     assert {quantity.heading for quantity in QUANTITIES.values()} <= terms
+    shown = {name for name in METRIC if name in everything_walked.all("main")[0]["text"]}
+    assert shown <= terms
+
+
+def test_skipped_shifts_are_listed_and_nothing_else(everything_walked):
+    text = everything_walked.all("section", id="failures")[0]["text"]
+    assert "2 classes in common, 3 are needed" in text
+    assert "imagenet_r" in text
+    assert "imagenet_r" not in everything_walked.all("table", id="overview-1")[0]["text"]
 
 
 def test_provenance_is_complete(demo, walked):
@@ -214,7 +327,7 @@ def test_relative_mce_without_harm_to_the_baseline(page):
 
 
 def test_one_seed(page, walk):
-    walker = walk(page(seeds=1))
+    walker = walk(page(seeds=1, draws=False))
     verdict = walker.all("section", id="verdict")[0]["text"]
     assert " to " not in walker.all("p", class_="lead")[0]["text"]
     assert "One run per encoder: nothing here has an interval" in verdict
@@ -237,7 +350,7 @@ def test_clean_only(page, walk):
 def test_without_labels(page, walk):
     walker = walk(page(metrics=()))
     verdict = walker.all("section", id="verdict")[0]["text"]
-    assert "No labels: only agreement between partitions could be measured." in verdict
+    assert "No labels: what was measured is how partitions look and how far they agree." in verdict
     assert "stay closest to those of the same clean images" in verdict
     heads = [one["text"] for one in walker.all("th", scope="col")]
     assert "Agreement under shift" in heads
@@ -250,7 +363,7 @@ def test_failures_are_listed(page, walk):
     text = walker.all("section", id="failures")[0]["text"]
     assert "ValueError: features are not finite" in text
     assert "fog 2, fog 3" in text
-    assert "24 of 30 cells" in walker.all("table", class_="overview")[0]["text"]
+    assert "24 of 30 cells" in walker.all("table", id="overview-1")[0]["text"]
     assert "6 of 66 cells were not measured" in walker.all("section", id="verdict")[0]["text"]
 
 
@@ -259,7 +372,7 @@ def test_nothing_but_failures(page, walk):
     walker = walk(page(encoders=[("concurl", 0, 0.8)], failed=[("concurl", label) for label in every]))
     assert "Nothing could be measured; the reasons are listed below." in walker.all("p", class_="lead")[0]["text"]
     assert "features are not finite" in walker.all("section", id="failures")[0]["text"]
-    assert "nan" not in walker.all("table", class_="overview")[0]["text"]
+    assert "nan" not in walker.all("table", id="overview-1")[0]["text"]
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"PK\x03\x04 half a zip"])
@@ -291,7 +404,9 @@ def test_large_example_images_become_thumbnails(build, walk):
 def test_many_encoders_are_all_in_the_table_and_the_best_in_the_figures(build, walk):
     encoders = [(f"encoder-{i}", 0, 0.5 + 0.02 * i) for i in range(14)] + [("pixels", None, 0.7)]
     walker = walk(report(build(encoders=encoders, corruptions=("fog",), seeds=2)).read_text())
-    rows = [one for one in walker.all("tr") if "data-metric" in one["attrs"]]
+    rows = [
+        one for one in walker.all("tr") if "data-filter" in one["attrs"] and walker.all("table")[0] in one["parents"]
+    ]
     assert len(rows) == 15
     titles = {one["text"] for one in walker.all("text")}
     assert {"encoder-13", "encoder-3", "pixels"} <= titles

@@ -6,16 +6,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from shiftbench.reports import figures, style
+from shiftbench.reports import figures, points, style
 from shiftbench.reports.style import CSS_COLOURS, Look, looks
-from shiftbench.reports.view import Curve, Entrant
+from shiftbench.reports.view import Curve
 
 NAMES = ["plain", "a$b$c_{d}", "<b>&\"'", "模型", "_hidden", "x" * 80, "v0.123456789"]
 
 
 def curve(label, look):
     mean = np.array([0.9, 0.612345678, 0.4])
-    return Curve(Entrant(label, "head", "last", label, False, look), [0, 1, 2], mean, mean - 0.05, mean + 0.05)
+    return Curve(label, look, [0, 1, 2], mean, mean - 0.05, mean + 0.05)
 
 
 def drawn(names=NAMES):
@@ -101,8 +101,8 @@ def test_heat_map_shows_what_is_missing():
 
 def test_strips_and_dumbbells_tell_their_numbers():
     (look,) = looks([False])
-    strip = figures.strips("s", "clean", [figures.Strip("mine", look, np.array([0.7, 0.8]))], what="ACC")
+    strip = points.strips("s", "clean", [points.Strip("mine", look, np.array([0.7, 0.8]))], what="ACC")
     assert "mine 75.0 (from 70.0 to 80.0)" in strip.alt
     frozen, refit = np.array([0.5, 0.6]), np.array([0.7, 0.6])
-    pair = figures.dumbbells("d", "mine", frozen, refit, what="ACC", rows=["a", "b"], limits=(0.5, 0.7), look=look)
+    pair = points.dumbbells("d", "mine", frozen, refit, what="ACC", rows=["a", "b"], limits=(0.5, 0.7), look=look)
     assert "by 10.0 points on average, from 0.0 to 20.0." in pair.alt

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shiftbench.reports import sections
-from shiftbench.reports.view import condition_name, is_floor, percent, views
+from shiftbench.reports import stability, unlabelled
+from shiftbench.reports.names import condition_name, is_floor, percent
+from shiftbench.reports.view import views
 from shiftbench.results import Results
 
 
@@ -29,7 +30,7 @@ def measured(results, **wanted):
 
 def test_a_curve_is_the_mean_of_the_cells(results, view):
     concurl = view.entrants[0]
-    curve = view.score_curve(concurl, "frozen", "acc", view.corruptions)
+    curve = view.score_curve(concurl, "frozen", "acc", "corruption", view.corruptions())
     assert curve.severities == [0, 1, 2, 3, 4, 5]
     wanted = {"encoder": "concurl", "protocol": "frozen"}
     assert curve.mean[0] == pytest.approx(measured(results, shift="clean", **wanted).mean())
@@ -41,16 +42,16 @@ def test_a_curve_is_the_mean_of_the_cells(results, view):
 
 
 def test_a_curve_leaves_failures_out(results, view):
-    curve = view.score_curve(view.entrants[1], "refit", "acc", view.corruptions)
+    curve = view.score_curve(view.entrants[1], "refit", "acc", "corruption", view.corruptions())
     left = measured(results, encoder="pixels", protocol="refit", corruption="gaussian_noise", severity=3)
     assert curve.mean[3] == pytest.approx(left.mean())
-    alone = view.score_curve(view.entrants[1], "refit", "acc", ["fog"])
+    alone = view.score_curve(view.entrants[1], "refit", "acc", "corruption", ["fog"])
     assert np.isnan(alone.mean[3])
     assert np.isfinite(np.delete(alone.mean, 3)).all()
 
 
 def test_chance_is_its_mean_over_encoders(results, view):
-    assert view.chance("frozen", "acc") == pytest.approx(
+    assert view.chance("frozen", "acc", "corruption") == pytest.approx(
         measured(results, shift="chance", protocol="frozen").mean(), abs=1e-12
     )
 
@@ -58,8 +59,8 @@ def test_chance_is_its_mean_over_encoders(results, view):
 def test_agreement_curves(results, view):
     concurl = view.entrants[0]
     mine = results.stability.query("encoder == 'concurl' and protocol == 'frozen' and metric == 'ari'")
-    starts = view.agreement_curve(concurl, "frozen", "initialization")
-    moved = view.agreement_curve(concurl, "frozen", "shift")
+    starts = view.agreement_curve(concurl, "frozen", "initialization", "corruption")
+    moved = view.agreement_curve(concurl, "frozen", "shift", "corruption")
     assert starts.severities == [0, 1, 2, 3, 4, 5]
     assert moved.severities == [1, 2, 3, 4, 5]
     for curve, axis in ((starts, "initialization"), (moved, "shift")):
@@ -68,7 +69,7 @@ def test_agreement_curves(results, view):
 
 
 def test_dots_of_drop_against_agreement(results, view):
-    points = sections._drops(view, view.entrants[1], "frozen", "acc")
+    points = unlabelled.drops(view, view.entrants[1], "frozen", "acc")
     assert len(points) == 9  # one of ten conditions failed
     clean = measured(results, encoder="pixels", protocol="frozen", shift="clean").mean()
     shifted = measured(results, encoder="pixels", protocol="frozen", shift="corruption")
@@ -76,7 +77,7 @@ def test_dots_of_drop_against_agreement(results, view):
 
 
 def test_runs_of_a_strip(results, view):
-    values = sections._per_run(view, view.entrants[0], "frozen", "acc", "corruption")
+    values = stability.per_run(view, view.entrants[0], "frozen", "acc", "corruption")
     cells = results.cells.query("encoder == 'concurl' and protocol == 'frozen' and shift == 'corruption'")
     assert values == pytest.approx(cells.groupby("seed")["value"].mean().to_numpy())
 
@@ -84,7 +85,7 @@ def test_runs_of_a_strip(results, view):
 def test_corruptions_and_metrics_keep_the_registrys_order(build):
     folder = build(corruptions=("fog", "gaussian_noise"), metrics=("purity", "ari", "acc"))
     (view,) = views(Results.load(folder))
-    assert view.corruptions == ["gaussian_noise", "fog"]
+    assert view.corruptions() == ["gaussian_noise", "fog"]
     assert view.metrics == ["acc", "ari", "purity"]
     assert view.headline == ["acc", "ari"]
 

@@ -258,3 +258,62 @@ def test_bank_normalizer_and_transforms_are_in_the_state():
 def test_values_that_define_no_loss_are_refused(wrong):
     with pytest.raises(InputError):
         method(**wrong)
+
+
+def test_frozen_prototypes_stay_and_learned_ones_move_without_the_soft_term():
+    for prototypes, alpha, moves in (("frozen", 1.0, False), ("learned", 0.0, True), ("detached", 0.0, False)):
+        model = method(prototypes=prototypes, alpha=alpha)
+        before = model.prototypes.detach().clone()
+        steps(model, 3)
+        assert (not torch.allclose(model.prototypes, before, atol=1e-4)) == moves
+        assert (model.prototypes.grad is not None) == moves
+
+
+def test_learned_prototypes_get_the_loops_gradient():
+    prototypes, maps = functional.normalize(normal(5, 20, seed=3), dim=1).requires_grad_(), normal(7, 12, 20, seed=1)
+    z1, z2, q = normal(9, 20, seed=1), normal(9, 20, seed=2), sinkhorn(normal(9, 5, seed=4))
+    consensus_loss(z1, z2, prototypes, q, q, maps, learn_prototypes=True).backward()
+    plain = prototypes.detach().clone().requires_grad_()
+    total = torch.zeros(())
+    for r in maps:
+        mapped = functional.normalize(plain @ r.t(), dim=1)
+        for z in (z1, z2):
+            total = (
+                total - (q * (functional.normalize(z @ r.t(), dim=1) @ mapped.t() / 0.1).log_softmax(1)).sum(1).mean()
+            )
+    (total / 2 / len(maps)).backward()
+    torch.testing.assert_close(prototypes.grad, plain.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_consensus_in_bfloat16_is_near_the_float32_loss():
+    maps = random_transforms("projection", 16, 152, 256, torch.Generator().manual_seed(0))
+    prototypes = functional.normalize(normal(10, 256), dim=1)
+    z1, z2, q = normal(32, 256, seed=1), normal(32, 256, seed=2), sinkhorn(normal(32, 10, seed=3) * 0.1)
+    exact = consensus_loss(z1, z2, prototypes, q, q, maps)
+    low = consensus_loss(z1.bfloat16(), z2.bfloat16(), prototypes.bfloat16(), q, q, maps.bfloat16())
+    assert low.dtype == torch.float32
+    assert low.item() == pytest.approx(exact.item(), rel=0.01)
+
+
+def test_the_byol_exemplar_sums_both_directions_and_has_no_bank():
+    """The older version: the online network is the one that is saved, the slow one follows it."""
+    model = method(gamma=0.0, exemplar="byol", slow_momentum=0.5).eval()
+    views = [normal(10, 3, 4, 4, seed=seed) for seed in (0, 1)]
+    online = [model.predictor(model.heads["head"](model.backbone(view))) for view in views]
+    slow = [model.slow["head"](model.slow["backbone"](view)) for view in views]
+    expected = sum(2 - 2 * functional.cosine_similarity(online[a], slow[1 - a]).mean() for a in (0, 1))
+    torch.testing.assert_close(model.losses(views, torch.arange(10))["exemplar"], expected)
+    assert not hasattr(model, "bank")
+    model.train()
+    start = [parameter.clone() for parameter in model.slow.parameters()]
+    steps(model, 1)
+    online = [*model.backbone.parameters(), *model.heads["head"].parameters()]
+    for was, now, goal in zip(start, model.slow.parameters(), online, strict=True):
+        torch.testing.assert_close(now, (was + goal) / 2)
+        assert now.grad is None
+
+
+def test_the_byol_exemplar_goes_with_consensus():
+    terms = steps(method(exemplar="byol"), 2)
+    assert list(terms[0]) == ["exemplar", "consensus"]
+    assert all(term.isfinite() for step in terms for term in step.values())

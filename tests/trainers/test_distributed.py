@@ -63,10 +63,11 @@ def last_row(run: Path) -> dict[str, float]:
     return dict(zip(names.split(","), map(float, values[-1].split(",")), strict=True))
 
 
-def test_two_processes_train_as_one(tiny, tmp_path, run_python):
-    """Every method, with a last step of its own size, BatchNorm shared, an average of the weights: up to rounding."""
+@pytest.mark.parametrize("methods", [["concurl"], pytest.param(METHODS.names(), marks=pytest.mark.slow, id="all")])
+def test_two_processes_train_as_one(tiny, tmp_path, run_python, methods):
+    """With a last step of its own size, BatchNorm shared, an average of the weights: up to rounding."""
     shared = ("trainer.sync_bn=true", "trainer.batch=20", "trainer.epochs=2", "trainer.ema=0.9")
-    configs = {name: tiny(f"method={name}", *shared) for name in METHODS.names()}
+    configs = {name: tiny(f"method={name}", *shared) for name in methods}
     both = {name: {**config, "runs": f"{tmp_path}/two/{name}"} for name, config in configs.items()}
     (tmp_path / "configs.yaml").write_text(yaml.safe_dump(both), encoding="utf-8")
     result = run_python(
@@ -85,7 +86,7 @@ together(work)
         alone = fit(config)
         [run] = (tmp_path / "two" / name).iterdir()
         assert yaml.safe_load((run / "run.json").read_text(encoding="utf-8"))["starts"][0]["processes"] == 2
-        assert f"{result.stderr}".count(str(run)) == 1  # only the first speaks
+        assert result.stderr.count(str(run)) == 1  # only the first speaks
         for key, value in last_row(alone).items():
             assert last_row(run)[key] == pytest.approx(value, rel=2e-3, abs=1e-3), (name, key)
         found, expected = (load_file(folder / "encoder.safetensors") for folder in (run, alone))

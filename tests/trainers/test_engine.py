@@ -13,15 +13,21 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
+from safetensors.torch import load_file
+from sklearn.neighbors import NearestNeighbors
 
+from shiftbench import images
 from shiftbench.encoders import load_encoder
 from shiftbench.errors import InputError
 from shiftbench.registry import METHODS
 from shiftbench.trainers import engine, fit, train
 from shiftbench.trainers import run as run_folder
 from shiftbench.trainers.augment import Draws
+from shiftbench.trainers.average import encoder_state
 from shiftbench.trainers.concurl import ConCURL
 from shiftbench.trainers.engine import Trainer
+from shiftbench.trainers.monitor import Monitor
 
 KEPT = ("config.yaml", "metrics.csv", "encoder.safetensors", "encoder.yaml")
 
@@ -534,3 +540,244 @@ def test_the_published_cifar10_recipe_takes_a_step(real_data):
     assert len(trainer.images) == 50_000
     assert terms["exemplar"].item() == pytest.approx(9.32, abs=0.1)
     assert 2 < terms["consensus"].item() < 4
+
+
+# ---- what the engine may do besides ------------------------------------------------------------------------------
+
+
+def stopped_run(config, monkeypatch, epochs: int) -> Path:
+    with monkeypatch.context() as patch:
+        stop_after(patch, epochs, Killed())
+        with pytest.raises(Killed):
+            fit(config)
+    return sorted(Path(config["runs"]).iterdir())[-1]
+
+
+@pytest.mark.parametrize(
+    "overrides", [["trainer.ema=0.9"], ["trainer.precision=float16"], ["trainer.accumulate=2", "trainer.warmup=0.4"]]
+)
+def test_a_run_with_more_state_resumes_to_the_same_bytes(tiny, monkeypatch, overrides):
+    config = tiny(*overrides)
+    whole = kept(fit(config))
+    stopped = stopped_run(config, monkeypatch, 2)
+    fit({**config, "resume": str(stopped)})
+    assert kept(stopped) == whole
+
+
+def test_the_average_is_that_of_the_weights_after_each_step(tiny, monkeypatch):
+    """By hand: decay min(d, (1 + t) / (10 + t)), BatchNorm's statistics too; it is what the run folder keeps."""
+    seen, step = [], Trainer._step
+
+    def watched(trainer, *given):
+        if not seen:
+            seen.append({name: value.clone() for name, value in encoder_state(trainer.method).items()})
+        terms = step(trainer, *given)
+        seen.append({name: value.clone() for name, value in encoder_state(trainer.method).items()})
+        return terms
+
+    monkeypatch.setattr(Trainer, "_step", watched)
+    run = fit(tiny("trainer.ema=0.3"))
+    saved = load_file(run / "encoder.safetensors")
+    for name, value in saved.items():
+        expected = seen[0][name].double()
+        for t, weights in enumerate(seen[1:], 1):
+            decay = min(0.3, (1 + t) / (10 + t))
+            expected = decay * expected + (1 - decay) * weights[name].double()
+        if value.is_floating_point():
+            torch.testing.assert_close(value.double(), expected, atol=1e-5, rtol=1e-4)
+    assert not torch.equal(saved["backbone.linear.0.weight"], seen[-1]["backbone.linear.0.weight"])
+    assert yaml.safe_load((run / "encoder.yaml").read_text(encoding="utf-8"))["train"]["weights"] == "average"
+
+
+def test_half_precision_scales_its_loss(tiny):
+    run = fit(tiny("trainer.precision=float16"))
+    state = run_folder.read_checkpoint(run)
+    assert state["scaler"]["scale"] > 1
+    losses = [float(row["loss"]) for row in rows(run)]
+    assert all(map(math.isfinite, losses))
+
+
+def test_parts_of_a_batch_train_like_the_whole(tiny):
+    """Where BatchNorm does not compare images, to rounding: the losses see all of the batch."""
+    found = []
+    for parts in (1, 2):
+        trainer = Trainer(tiny(f"trainer.accumulate={parts}"))
+        for module in trainer.method.backbone.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
+                module.train = lambda mode=True, module=module: module
+        trainer.epoch(lambda count, text: None)
+        found.append(encoder_state(trainer.method))
+    torch.testing.assert_close(found[1], found[0], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("keep", "every", "expected"), [(1, 1, []), (2, 1, [4, 5]), (3, 2, [2, 4, 5])])
+def test_the_last_checkpoints_are_kept(tiny, keep, every, expected):
+    run = fit(tiny("trainer.epochs=5", f"trainer.keep={keep}", f"trainer.checkpoint_every={every}"))
+    found = sorted(run.glob("checkpoint-*.pt"))
+    assert [path.name for path in found] == [f"checkpoint-{number}.pt" for number in expected]
+    for path, number in zip(found, expected, strict=True):
+        assert len(torch.load(path, weights_only=True)["history"]) == number
+    assert len(run_folder.read_checkpoint(run)["history"]) == len(rows(run)) == 5
+
+
+def test_a_damaged_checkpoint_names_the_one_before(tiny, monkeypatch):
+    config = tiny("trainer.keep=2")
+    whole = kept(fit(config))
+    run = stopped_run(config, monkeypatch, 2)
+    (run / "checkpoint.pt").write_bytes(b"")
+    with pytest.raises(InputError, match=r"Put checkpoint-1\.pt in its place to go on from epoch 1\."):
+        fit({**config, "resume": str(run)})
+    shutil.copy(run / "checkpoint-1.pt", run / "checkpoint.pt")
+    fit({**config, "resume": str(run)})
+    assert kept(run) == whole
+
+
+def test_between_two_checkpoints_a_stop_goes_back_to_the_last(tiny, monkeypatch):
+    config = tiny("trainer.checkpoint_every=2")
+    whole = kept(fit(config))
+    run = stopped_run(config, monkeypatch, 1)
+    assert not (run / "checkpoint.pt").exists()
+    fit({**config, "resume": str(run)})
+    assert kept(run) == whole
+
+
+def write_files(folder: Path, source: Path) -> None:
+    with np.load(source) as file:
+        for number, (image, label) in enumerate(zip(file["images"], file["labels"], strict=True)):
+            place = folder / ("test" if number % 5 == 4 else "train") / f"class{label}"
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place / f"{number:03}.png")
+
+
+def test_images_in_files_train_as_images_in_memory(tiny, tmp_path, monkeypatch):
+    """Too many to decode at once: the same bytes, with decoding threads and a shuffled epoch."""
+    tiny()
+    write_files(tmp_path / "files", tmp_path / "tiny.npz")
+    config = tiny("data=folder", f"data.path='{tmp_path}/files'", "data.size=16", "trainer.workers=2")
+    memory = fit(config)
+    monkeypatch.setattr(images, "IN_MEMORY", 0)
+    assert isinstance(Trainer(config).images, images.ImageFiles)
+    files = fit(config)
+    for name in ("metrics.csv", "encoder.safetensors"):
+        assert (files / name).read_bytes() == (memory / name).read_bytes()
+
+
+def test_views_of_another_size_are_what_the_encoder_takes(tiny):
+    run = fit(tiny("trainer.augmentation.size=24", "trainer.epochs=1"))
+    about = yaml.safe_load((run / "encoder.yaml").read_text(encoding="utf-8"))
+    assert about["preprocess"]["size"] == 24
+    assert load_encoder(str(run), device="cpu")(torch.zeros(2, 3, 16, 16, dtype=torch.uint8)).shape == (2, 128)
+
+
+def test_labels_are_looked_at_only_when_asked(tiny):
+    plain, watched = fit(tiny()), fit(tiny("trainer.monitor=true", "trainer.monitor_every=2"))
+    assert not any("monitor" in name for name in rows(plain)[0])
+    table = rows(watched)
+    assert [bool(row["monitor_acc"]) for row in table] == [False, True, True]  # every second, and the last
+    assert all(0 <= float(row["monitor_knn"]) <= 1 for row in table[1:])
+    assert weights(plain) == weights(watched)  # watching changes nothing
+
+
+def test_monitored_scores_are_of_the_default_feature(tiny):
+    run = fit(tiny("trainer.monitor=true", "trainer.epochs=1"))
+    trainer = Trainer(tiny())
+    features = load_encoder(str(run), device="cpu")(trainer.images).numpy()
+    labels = trainer.data.train.labels
+    near = NearestNeighbors(n_neighbors=20, metric="cosine").fit(features[::2])
+    neighbours = near.kneighbors(features[1::2], return_distance=False)
+    votes = np.array([np.bincount(labels[::2][row], minlength=3).argmax() for row in neighbours])
+    assert float(rows(run)[0]["monitor_knn"]) == pytest.approx(np.mean(votes == labels[1::2]), abs=0.05)
+
+
+def test_the_oracles_choice_is_labelled_so(tiny, monkeypatch):
+    """The weights are those of the epoch with the best score, after a stop too; encoder.yaml says who chose."""
+    constant = "trainer.schedule=constant"
+    two_epochs = load_file(fit(tiny(constant, "trainer.epochs=2")) / "encoder.safetensors")
+    scores = iter([0.3, 0.9, 0.9])
+    monkeypatch.setattr(Monitor, "scores", lambda *given: {"monitor_acc": next(scores), "monitor_knn": 0.0})
+    config = tiny(constant, "trainer.monitor=true", "trainer.monitor_every=1", "trainer.select=oracle")
+    run = stopped_run(config, monkeypatch, 2)
+    fit({**config, "resume": str(run)})
+    about = yaml.safe_load((run / "encoder.yaml").read_text(encoding="utf-8"))["train"]
+    assert (about["selection"], about["epoch"], about["epochs"]) == ("oracle", 2, 3)
+    torch.testing.assert_close(load_file(run / "encoder.safetensors"), two_epochs, atol=0, rtol=0)
+
+
+def test_monitoring_needs_labels(tiny, tmp_path):
+    np.savez(tmp_path / "plain.npz", images=np.zeros((60, 16, 16, 3), dtype=np.uint8))
+    with pytest.raises(InputError, match=r"trainer.monitor=true compares with labels, and these images have none"):
+        fit(tiny(f"data.path='{tmp_path}/plain.npz'", "trainer.k=3", "trainer.monitor=true"))
+
+
+@pytest.fixture
+def collapsing(tiny, tmp_path, monkeypatch):
+    """A method that maps all images to one point."""
+    (tmp_path / "collapsing.py").write_text(
+        """
+import torch
+from shiftbench.encoders.backbones import Head
+from shiftbench.trainers.base import Method
+
+class Point(Method):
+    views = 1
+
+    def __init__(self, backbone, *, samples, k):
+        super().__init__(backbone, samples=samples, k=k)
+        self.heads["point"] = Head([backbone.feature_dim, 4])
+        torch.nn.init.zeros_(self.heads["point"][0].weight)
+
+    def losses(self, views, index):
+        return {"nothing": 0 * self.heads["point"](self.encode(views[0])).sum() + 1}
+""",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def config(*overrides):
+        plain = tiny("trainer.epochs=5", *overrides)
+        return {**plain, "trainer": {**plain["trainer"], "method": {"name": "collapsing:Point"}}}
+
+    return config
+
+
+def test_a_collapse_is_told_once_and_goes_on(collapsing, capsys):
+    run = fit(collapsing())
+    heard = capsys.readouterr().err
+    assert heard.count("Collapsed by epoch") == 1
+    assert "Collapsed by epoch 3: all images have nearly the same features" in heard
+    assert len(rows(run)) == 5
+
+
+def test_a_collapse_stops_the_run_where_that_is_asked_for(collapsing):
+    config = collapsing("trainer.collapse=stop")
+    with pytest.raises(InputError, match=r"Collapsed by epoch 3: .* trainer.collapse=warn goes on regardless"):
+        fit(config)
+    [run] = Path(config["runs"]).iterdir()
+    assert len(rows(run)) == 3
+    assert not (run / "encoder.yaml").exists()
+
+
+def test_a_collapse_is_not_looked_for_where_it_is_ignored(collapsing, capsys):
+    run = fit(collapsing("trainer.collapse=ignore"))
+    assert "Collapsed" not in capsys.readouterr().err
+    assert not any(name.startswith("probe_") for name in rows(run)[0])
+
+
+def test_the_share_of_the_largest_cluster_is_watched(tiny):
+    """Of a method with a head of that name."""
+    for row in rows(fit(tiny("method=cc"))):
+        assert 1 / 3 <= float(row["probe_largest_cluster"]) <= 1
+
+
+@pytest.mark.parametrize("where", ["losses", "images"])
+def test_the_end_of_memory_names_the_batch_to_try(tiny, monkeypatch, where):
+    def full(*given, **options):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    if where == "losses":
+        monkeypatch.setattr(ConCURL, "losses", full)
+    else:
+        monkeypatch.setattr(engine, "resident", full)
+    with pytest.raises(InputError, match=r"cpu has not enough memory for trainer.batch=16 .* Try trainer.batch=8"):
+        fit(tiny())

@@ -19,12 +19,12 @@ def by_hand(features: np.ndarray, temperature: float, kind: str, center: bool) -
     columns = [column - column.mean() if center else column for column in features.T]
     columns = [column / np.linalg.norm(column) for column in columns]
     total = 0.0
-    for l, one in enumerate(columns):
+    for place, one in enumerate(columns):
         row = np.array([one @ other for other in columns])
         if kind == "softmax":
-            total -= row[l] / temperature - math.log(np.exp(row / temperature).sum())
+            total -= row[place] / temperature - math.log(np.exp(row / temperature).sum())
         else:
-            total += ((row - np.eye(len(columns))[l]) ** 2).sum()
+            total += ((row - np.eye(len(columns))[place]) ** 2).sum()
     return total / len(columns)
 
 

@@ -34,16 +34,26 @@ def test_multistep_scales_with_the_epochs():
     assert [epoch for epoch in range(1, 40) if short[epoch] < short[epoch - 1]] == [12, 19, 26, 33]
 
 
+def test_warmup_scales_with_the_epochs():
+    for epochs, warm in ((1000, 50), (100, 5), (10, 0)):
+        rising = rates(schedule="constant", warmup=0.05, epochs=epochs, lr=1.0)
+        assert sum(rate < 1 for rate in rising) == warm
+
+
 def test_cosine_falls_from_the_rate_to_nearly_nothing():
     cosine = rates(schedule="cosine", epochs=100, lr=0.2)
     assert cosine[0] == 0.2
     assert cosine[50] == pytest.approx(0.1)
     assert 0 < cosine[-1] < 1e-4
     assert cosine == sorted(cosine, reverse=True)
+    floored = rates(schedule="cosine", epochs=100, lr=0.2, final_lr=0.01)
+    assert floored[0] == 0.2
+    assert floored[50] == pytest.approx(0.101)
+    assert floored[-1] == pytest.approx(0.002, rel=0.1)
 
 
 def test_warmup_rises_in_equal_steps_and_constant_stays():
-    assert rates(schedule="constant", warmup=4, epochs=6, lr=1.0) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+    assert rates(schedule="constant", warmup=0.65, epochs=6, lr=1.0) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
 
 
 @pytest.mark.parametrize(
@@ -56,7 +66,20 @@ def test_warmup_rises_in_equal_steps_and_constant_stays():
         ({"lr": 0}, "trainer.lr=0.0 must be above 0."),
         ({"momentum": 1.0}, "trainer.momentum=1.0 must be within 0..1."),
         ({"weight_decay": -1.0}, "trainer.weight_decay=-1.0 must be at least 0."),
-        ({"warmup": 3, "epochs": 3}, "trainer.warmup=3 must be at least 0 and below epochs=3."),
+        ({"warmup": 10}, "trainer.warmup=10.0 must be a share of the epochs, at least 0 and below 1."),
+        ({"final_lr": 2}, "trainer.final_lr=2.0 must be a share of lr, within 0..1."),
+        ({"ema": 1.0}, "trainer.ema=1.0 must be at least 0 and below 1."),
+        ({"accumulate": 0}, "trainer.accumulate=0 must be at least 1"),
+        (
+            {"accumulate": 65},
+            "trainer.accumulate=65 must be at least 1, and leave two of batch=128 images to each part.",
+        ),
+        ({"workers": 0}, "trainer.workers=0 must be at least 1."),
+        ({"keep": 0}, "trainer.keep=0 must be at least 1."),
+        ({"checkpoint_every": 0}, "trainer.checkpoint_every=0 must be at least 1."),
+        ({"monitor_every": 0}, "trainer.monitor_every=0 must be at least 1."),
+        ({"select": "oracle"}, "trainer.select=oracle must be last, or come with trainer.monitor=true."),
+        ({"collapse": "off"}, "Unknown trainer.collapse 'off'."),
         ({"milestones": [0.5, 1.5]}, "trainer.milestones=(0.5, 1.5) must be shares"),
         ({"std": [0.2, 0.0, 0.2]}, "trainer.std=(0.2, 0.0, 0.2) must be above 0."),
         ({"schedule": "cosin"}, "Unknown trainer.schedule 'cosin'. Did you mean 'cosine'?"),
