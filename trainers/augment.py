@@ -206,9 +206,9 @@ def crop_boxes(height: int, width: int, scale: Range, draws: Draws, ratio: Range
 
 def _whole(images: torch.Tensor) -> torch.Tensor:
     """The boxes that hold all of each image."""
-    height, width = images.shape[-2:]
-    box = torch.tensor([0.0, 0.0, height, width], device=images.device)
-    return box.expand(len(images), 4)
+    boxes = torch.zeros(len(images), 4, device=images.device)
+    boxes[:, 2], boxes[:, 3] = images.shape[-2:]
+    return boxes
 
 
 def resized_crop(
@@ -309,7 +309,7 @@ def shift_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
         _differ(value, red),
     )
     hue = sixths.div_((6 * chroma).clamp_(min=1e-12))[:, None] + turns
-    opposite = torch.tensor([3 / 6, 5 / 6, 1 / 6], device=images.device, dtype=images.dtype).view(3, 1, 1)
+    opposite = (torch.arange(3, 9, 2, device=images.device) % 6 / 6).view(3, 1, 1)  # 3, 5 and 1 sixths
     distance = hue - opposite
     distance.sub_(distance.round()).abs_().mul_(-6).add_(2).clamp_(0, 1)
     return value[:, None] - chroma[:, None] * distance
