@@ -12,7 +12,7 @@ ENVIRONMENT := .venv/installed
 TRAINED := demo/trained
 WHEEL := build/wheel
 
-.PHONY: help demo test test-all check goldens bench-corruptions bench-clustering bench-training bench-evaluation clean
+.PHONY: help demo test test-all check goldens bench-corruptions bench-clustering bench-training bench-evaluation gallery clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -52,8 +52,11 @@ bench-training: $(ENVIRONMENT) ## measure the parts of a training step against t
 bench-evaluation: $(ENVIRONMENT) ## measure a whole evaluation against the usual parts (needs ARGS)
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)
 
+gallery: $(ENVIRONMENT) ## real reports in gallery/: all methods trained on digits (hours), CIFAR-10 where SHIFTBENCH_DATA is
+	$(BIN)/python -m benchmarks.gallery $(ARGS)
+
 clean: ## remove everything that these targets make
-	rm -rf .venv build demo data-unpacked *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build demo gallery data-unpacked *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ENVIRONMENT): pyproject.toml

@@ -45,7 +45,7 @@ def main() -> None:
         limit=options.limit,
         results=options.out,
     )
-    print(table(results).to_markdown(floatfmt=".1f"))
+    print(markdown(table(results)))
     draw(results, options.figure)
     print(options.figure)
 
@@ -87,6 +87,14 @@ def table(results: Results) -> pd.DataFrame:
                 columns[(axis, label)] = there.xs(name, level=1)
     whole = pd.DataFrame(columns).loc[list(COLOURS)]
     return whole.T
+
+
+def markdown(whole: pd.DataFrame) -> str:
+    lines = [f"| | {' | '.join(map(str, whole.columns))} |", "|---" * (len(whole.columns) + 1) + "|"]
+    for (axis, label), row in whole.iterrows():
+        cells = " | ".join("" if pd.isna(value) else f"{value:.1f}" for value in row)
+        lines.append(f"| {axis}, {label} | {cells} |")
+    return "\n".join(lines)
 
 
 def draw(results: Results, path: Path) -> None:

@@ -55,6 +55,7 @@ def dumbbells(
         axes.plot(frozen, places, "o", color=look.colour, markersize=6)
         axes.plot(refit, places, "o", markersize=6, **ring)
         axes.set_yticks(places, rows)
+        axes.set_ylim(-0.6, len(rows) - 0.4)
         bare(axes)
         axes.grid(visible=True, axis="x")
         percent_ticks(axes, "x", limits)

@@ -100,7 +100,8 @@ def latex_table(results: Results) -> str:
 
 def sections(results: Results) -> list[Section]:
     """Each protocol and shift of each view, then the probes of each data set."""
-    found, probed = [], set()
+    found: list[Section] = []
+    probed: set[str] = set()
     several = views(results)
     for view in several:
         where = view.data if len({one.data for one in several}) > 1 else ""

@@ -85,9 +85,9 @@ def _rivals(view: View, best: Row, rows: list[Row], key: str) -> str:
     next_best = f"the best other encoder {where}, {rival.entrant.label} at {percent(rival.number(key).value)} %"
     gap, p = difference(view, best, rival, best.shift if key == "shifted" else "clean")
     if not math.isfinite(p):
-        gap = best.number(key).value - rival.number(key).value
-        side = "above" if gap >= 0 else "below"
-        return f"It is {percent(abs(gap))} points {side} {next_best}; one run cannot tell whether by luck."
+        ahead = best.number(key).value - rival.number(key).value
+        side = "above" if ahead >= 0 else "below"
+        return f"It is {percent(abs(ahead))} points {side} {next_best}; one run cannot tell whether by luck."
     if p > LEVEL:
         return f"Against {next_best}, no difference can be told: {_points(gap)}."
     if gap.value > 0:
@@ -149,11 +149,14 @@ def _without_labels(view: View, rows: list[Row]) -> list[str]:
 
 def _shift(view: View, row: Row) -> str:
     kinds, severities = len(view.corruptions(row.shift)), len(view.severities(row.shift))
+    conditions = view.count(row.shift)
     if row.shift != "corruption":
         graded = f" at {severities} severities" if severities > 1 else ""
         return f"the shift {row.shift}{graded}"
     if kinds == severities == 1:
         return f"{view.corruptions()[0].replace('_', ' ')} at severity {view.severities()[0]}"
+    if conditions < kinds * severities:
+        return f"{conditions} conditions of {kinds} corruptions"
     return f"{kinds} corruption{'s' * (kinds > 1)} at {severities} severit{'ies' if severities > 1 else 'y'}"
 
 

@@ -188,6 +188,10 @@ class View:
         """The condition that a shift is compared with: the clean images of its classes."""
         return of_split(CLEAN, self.split(shift))
 
+    def count(self, shift: str) -> int:
+        """The number of conditions of a shift."""
+        return len({condition[:2] for condition in self._conditions.get(shift, ())})
+
     def split(self, shift: str) -> str:
         """The split that a shift is scored on."""
         return self._conditions[shift][0][2] if shift in self._conditions else "test"
@@ -199,7 +203,8 @@ class View:
 
     @cached_property
     def _compared(self) -> dict[Any, np.ndarray]:
-        return dict(self.comparisons.groupby(["shift", "protocol", "metric"], sort=False).indices)
+        groups = self.comparisons.groupby(["shift", "protocol", "metric"], sort=False).indices
+        return {key: np.asarray(places) for key, places in groups.items()}
 
     @cached_property
     def graded(self) -> list[str]:
@@ -377,8 +382,9 @@ def _entrants(results: Results) -> list[Entrant]:
     for key in keys:
         rivals.setdefault(key[0], []).append(key)
     return [
-        Entrant(*key, _label(key, rivals[key[0]]), is_floor(key[0]), look[key])  # type: ignore[call-arg]
+        Entrant(encoder, feature, selection, _label(key, rivals[encoder]), is_floor(encoder), look[key])
         for key in keys
+        for encoder, feature, selection in [key]
     ]
 
 

@@ -69,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
 
     train = _command(commands, "train", _train, "train an encoder (ConCURL on the embedded digits)", hydra=True)
     train.add_argument("--method", metavar="NAME", help="shiftbench list methods")
-    train.add_argument("--preset", choices=("paper", "common"), help="each paper's recipe, or one budget for all methods")
+    train.add_argument(
+        "--preset", choices=("paper", "common"), help="each paper's recipe, or one budget for all methods"
+    )
     train.add_argument("--data", metavar="NAME", help="shiftbench list datasets; folder:PATH, npz:PATH for your own")
 
     evaluate = _command(commands, "evaluate", _evaluate, "score encoders, clean and shifted", hydra=True)

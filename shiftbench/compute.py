@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import numpy as np
@@ -17,6 +17,7 @@ from shiftbench.cache import FeatureCache
 from shiftbench.cells import Fitted, fit, measure, reason
 from shiftbench.clock import Clock
 from shiftbench.console import progress, say
+from shiftbench.encoders.base import Encoder
 from shiftbench.features import Found
 from shiftbench.metrics.internal import FrechetReference
 from shiftbench.parallel import parallel_map
@@ -25,6 +26,7 @@ from shiftbench.plan import AXES_OF, Entrant, Plan
 from shiftbench.records import CLEAN, Condition, Sample
 from shiftbench.work import Cell, Work, cells_of, encode_for, features_of, positions
 
+PROBE = 64  # images on which features are looked at before everything is encoded
 OVERWRITE = ("missing", "always", "never")
 
 
@@ -94,6 +96,7 @@ def _prepare(plan: Plan, entrants: Sequence[Entrant], overwrite: str, workers: i
     with progress("Fitting clusters", len(slugs)) as advance:
 
         def prepare(slug: str) -> None:
+            _look(plan, plan.encoders[slug])
             ours = [entrant for entrant in entrants if entrant.slug == slug]
             clean.update(encode_for(plan, ours, plan.sample(CLEAN), plan.about(CLEAN), cache, clock))
             raw = encode_for(plan, ours, train, about, cache, clock)
@@ -104,6 +107,17 @@ def _prepare(plan: Plan, entrants: Sequence[Entrant], overwrite: str, workers: i
 
         parallel_map(prepare, slugs, workers)
     return Work(plan, overwrite, cache, clock, clean, fits)
+
+
+def _look(plan: Plan, encoder: Encoder) -> None:
+    """Say what looks wrong about a network's features before they are all computed; what fails is a matter of cells."""
+    rows = plan.sample(CLEAN).rows
+    if ranks.rank() or not encoder.castable or rows is None:
+        return
+    probe = plan.data.test.images[np.asarray(rows)[:: max(1, len(rows) // PROBE)][:PROBE]]
+    with suppress(Exception):
+        for warning in encoder.check(probe):
+            say(f"{encoder.name}: {warning}")
 
 
 def _fit(

@@ -33,7 +33,6 @@ from shiftbench.stability import AXES
 PROTOCOLS = ("frozen", "refit")
 CODE = 2  # raise it when a change alters results: what older code wrote is then computed anew
 STEPS = ("l2", "whiten")
-PROBE_IMAGES = 64  # on which features are looked at before everything is encoded
 HEAD, ARGMAX = "cluster", "argmax"  # the feature that is a head's own clustering, and the way to read it
 PROBE = "probe:"  # before a probe's name, where a clusterer's could stand
 AXES_OF = "axes:"  # before a clusterer's name: the stability of its partitions
@@ -378,10 +377,6 @@ def _encoders(
         same = distinct.setdefault(encoder.fingerprint, encoder)
         if same is not encoder:
             say(f"{encoder.name} has the weights of {same.name} and is scored once, as {same.name}")
-    probe = dataset.test.images[_evenly(len(dataset.test), PROBE_IMAGES)]
-    for encoder in distinct.values():
-        for warning in encoder.check(probe):
-            say(f"{encoder.name}: {warning}")
     return _named(list(distinct.values()))
 
 

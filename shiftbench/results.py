@@ -197,6 +197,9 @@ def write_table(table: pd.DataFrame, path: Path, csv: bool = True) -> None:
 
 
 def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
-    texts = [column for column in table if table[column].dtype.kind not in "iufb" and column != "train_seed"]
-    marked = {column: table[column].str.match(r"[=+\-@\t\r]") for column in texts}
-    return table.assign(**{c: table[c].where(~at, "'" + table[c]) for c, at in marked.items() if at.any()})
+    for column in map(str, table.columns):
+        if table[column].dtype.kind not in "iufb" and column != "train_seed":
+            formula = table[column].str.match(r"[=+\-@\t\r]")
+            if formula.any():
+                table = table.assign(**{column: table[column].where(~formula, "'" + table[column])})
+    return table

@@ -332,7 +332,7 @@ def test_no_number_of_the_table_is_cut(capsys, monkeypatch):
     print_whole(terminal_table(results))
     out = capsys.readouterr().out
     assert "…" not in out
-    assert "agreem." in out
+    assert "agree." in out
 
 
 @pytest.mark.parametrize(

@@ -74,15 +74,15 @@ class Tab:
     def __init__(self, browser, path):
         self._browser = browser
         target = browser.send("Target.createTarget", url="about:blank")["targetId"]
-        self._session = browser.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.session = browser.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
         self.resize(1280, 900)
         self.send("Page.navigate", url=path.as_uri())
-        browser.wait_for("Page.loadEventFired", self._session)
+        browser.wait_for("Page.loadEventFired", self.session)
 
     def send(self, method, **params):
-        return self._browser.send(method, self._session, **params)
+        return self._browser.send(method, self.session, **params)
 
     def resize(self, width, height):
         self.send(
@@ -93,7 +93,7 @@ class Tab:
         return [
             one["params"]
             for one in self._browser.events
-            if one.get("sessionId") == self._session and one["method"] in methods
+            if one.get("sessionId") == self.session and one["method"] in methods
         ]
 
     def ask(self, script):
@@ -176,7 +176,9 @@ def test_it_opens_from_a_file(tab, path):
 def test_it_works_without_a_script(browser, path):
     tab = Tab(browser, path)
     tab.send("Emulation.setScriptExecutionDisabled", value=True)
+    browser.events.clear()
     tab.send("Page.reload")
+    browser.wait_for("Page.loadEventFired", tab.session)
     assert tab.ask("return document.querySelectorAll('[hidden]').length") >= 3  # what needs a script
     assert tab.ask("return [...document.querySelectorAll('#overview-1 tbody tr, .group')].every((e) => e.offsetHeight)")
 

@@ -279,6 +279,10 @@ def test_provenance_is_complete(demo, walked):
     assert "torch 2.15.0" in text
     assert "A processor, 2 cores" in text
     assert "cells 31.2" in text
+    assert "cells 28.0" in text  # CPU seconds
+    assert "5,760 images encoded" in text
+    assert "corruption (corruption, made on the fly)" in text
+    assert "Hendrycks 2019 (the shift corruption)." in walked.all("section", id="cite")[0]["text"]
     assert "head, 128-d" in text
     assert "sha256 abababababab…, epochs 40, method concurl" in text
 
@@ -296,7 +300,8 @@ def test_a_page_of_all_corruptions(full, walk):
 
 def test_names_are_text(build, edit_run, walk):
     folder = build(encoders=[(EVIL, 0, 0.8)], data=EVIL, failed=[(EVIL, "fog-2")])
-    edit_run(folder, command=f"shiftbench evaluate {EVIL}", config={"name": EVIL})
+    shift = {"name": EVIL, "kind": EVIL, "source": EVIL, "citation": EVIL}
+    edit_run(folder, commands=[f"shiftbench evaluate {EVIL}"], config={"name": EVIL}, shifts=[shift])
     text = report(folder).read_text(encoding="utf-8")
     walker = walk(text)
     assert len(walker.all("script")) == 1
@@ -304,6 +309,7 @@ def test_names_are_text(build, edit_run, walk):
     labels = [one["attrs"]["data-value"] for one in walker.all("th", scope="row") if "data-value" in one["attrs"]]
     assert EVIL in labels
     assert f"shiftbench evaluate {EVIL}" in walker.all("section", id="provenance")[0]["text"]
+    assert f"{EVIL} (the shift {EVIL})." in walker.all("section", id="cite")[0]["text"]
     # Also in figures, where a dollar sign would begin a formula and an underscore an index.
     assert any(one["text"].startswith("<script>al") for one in walker.all("text"))
 

@@ -1,14 +1,16 @@
 """What ``report`` takes, what it writes and where, and what it says when it cannot."""
 
+import csv
 import os
 import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from shiftbench.errors import InputError
-from shiftbench.reports import report
+from shiftbench.reports import latex_table, markdown_table, report
 from shiftbench.results import TABLES, Results
 
 
@@ -26,10 +28,51 @@ def test_a_folder_of_its_own_gets_the_tables_too(plain, tmp_path):
     assert report(path.parent).read_text() == path.read_text()
 
 
-def test_in_its_own_folder_only_the_page_is_written(plain):
+def test_in_its_own_folder_only_the_page_and_its_texts_are_written(plain):
     before = {path.name: path.stat().st_mtime_ns for path in plain.iterdir()}
     assert report(plain) == plain / "report.html"
-    assert {path.name: path.stat().st_mtime_ns for path in plain.iterdir() if path.suffix != ".html"} == before
+    after = {path.name: path.stat().st_mtime_ns for path in plain.iterdir()}
+    assert after.keys() - before.keys() == {"report.html", "summary.md", "summary.tex"}
+    assert before.items() <= after.items()
+
+
+def test_the_texts_are_the_short_tables(plain, tmp_path):
+    folder = report(plain, tmp_path / "out").parent
+    results = Results.load(folder)
+    assert (folder / "summary.md").read_text(encoding="utf-8") == markdown_table(results)
+    assert (folder / "summary.tex").read_text(encoding="utf-8") == latex_table(results)
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # the reader's browser has the letters
+def test_no_cell_of_a_csv_is_a_formula(build, tmp_path):
+    names = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "plain"]
+    folder = report(build(encoders=[(name, None, 0.8) for name in names]), tmp_path / "out").parent
+    for name in set(TABLES) - {"draws"}:
+        with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+            head, *rows = csv.reader(file)
+        for row in rows:
+            for column, cell in zip(head, row, strict=True):
+                assert cell[:1] not in "=+@\t" or not cell, (column, cell)
+                assert cell[:1] != "-" or float(cell) <= 0, (column, cell)
+    results = Results.load(folder)
+    assert list(dict.fromkeys(results.cells["encoder"])) == names  # Parquet has them as they are
+    written = pd.read_csv(folder / "cells.csv")["encoder"]
+    assert list(dict.fromkeys(written)) == [name if name == "plain" else f"'{name}" for name in names]
+
+
+def test_a_notebook_shows_the_summary(everything, build, walk):
+    results = Results.load(everything)
+    text = results._repr_html_()
+    line = results.summary.query(
+        "encoder == 'method-4' and shift == 'outdoors' and metric == 'acc' and protocol == 'refit'"
+    )
+    shifted = line[line["clusterer"] == "gmm"]["shifted"].item()
+    assert f"<td>{100 * shifted:.1f}</td>" in text
+    assert "probe" not in text
+    walk(text)
+    evil = Results.load(build("evil", encoders=[("<script>x</script>", None, 0.8)]))._repr_html_()
+    assert "<script>" not in evil
+    assert "<td>" in Results.load(build("bare", metrics=(), label_free=("entropy",)))._repr_html_()
 
 
 def test_another_baseline_rewrites_the_summary(build):

@@ -95,3 +95,14 @@ def test_several_trainings_need_no_caveat(build):
 def test_failures_are_counted(build):
     _, _, view = said(build(failed=[("pixels", "fog-1")]))
     assert caveats(view)[1].startswith("3 of 99 cells were not measured.")
+
+
+def test_missing_severities_are_not_claimed(build):
+    folder = build()
+    results = Results.load(folder)
+    for name in ("cells", "stability", "draws"):
+        table = getattr(results, name)
+        setattr(results, name, table[(table["corruption"] != "fog") | (table["severity"] == 3)])
+    (view,) = views(results)
+    sentence = verdict(view, overview(view))[0]
+    assert "under 6 conditions of 2 corruptions" in sentence

@@ -1,0 +1,105 @@
+"""Real reports, made with the commands that anybody would type.
+
+    python -m benchmarks.gallery [-o gallery] [--data DIR] [--only digits cifar10 methods] [--limit N] [--epochs N]
+
+``digits``   ConCURL trained on the embedded digits, beside pixels and an untrained network, under 75 corruptions.
+``methods``  every method, trained on the digits with one budget (``--preset common``), in one comparison.
+``cifar10``  the checkpoints below DIR/checkpoints on CIFAR-10 (in DIR), corrupted and as JPEG, beside the floors;
+             without ``--data`` or SHIFTBENCH_DATA it is left out.
+
+Each page is written to OUT/NAME/report.html, and where there is a Chromium, OUT/NAME-WIDTH.png shows it on a desk
+(1280 pixels) and narrow (500).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from shiftbench.registry import METHODS
+
+DESK, NARROW = (1280, 1600), (500, 1600)  # headless Chromium has no window narrower than 500
+CHECKPOINTS = {"akamaster/*.th": "?norm=imagenet", "phlippe/*.ckpt": ""}  # below DIR/checkpoints, and their options
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--out", type=Path, default=Path("gallery"))
+    parser.add_argument("--data", type=Path, default=os.environ.get("SHIFTBENCH_DATA"), help="where CIFAR-10 is")
+    parser.add_argument("--only", nargs="+", choices=list(PAGES), default=list(PAGES))
+    parser.add_argument("--limit", type=int, help="images of each split")
+    parser.add_argument("--epochs", type=int, help="of each training, instead of the method's own")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name in given.only:
+        PAGES[name](given, given.out / name)
+
+
+def digits(given: argparse.Namespace, out: Path) -> None:
+    """The demo."""
+    _evaluate(given, out, [_trained(given, "concurl", "paper")], ["corruption"])
+
+
+def methods(given: argparse.Namespace, out: Path) -> None:
+    """All methods with one budget."""
+    _evaluate(given, out, [_trained(given, name, "common") for name in METHODS], ["corruption"])
+
+
+def cifar10(given: argparse.Namespace, out: Path) -> None:
+    """Public checkpoints on CIFAR-10."""
+    if given.data is None:
+        print("cifar10 is left out: name its folder with --data.", file=sys.stderr)
+        return
+    data = Path(given.data)
+    checkpoints = [
+        f"{path}{options}"
+        for pattern, options in CHECKPOINTS.items()
+        for path in sorted((data / "checkpoints").glob(pattern))
+    ]
+    _evaluate(given, out, checkpoints, ["corruption", "cifar10_jpeg"], "--data", "cifar10", f"data.root={data}")
+
+
+PAGES = {"digits": digits, "methods": methods, "cifar10": cifar10}
+
+
+def _trained(given: argparse.Namespace, method: str, preset: str) -> str:
+    """A run folder, trained where it is not there yet."""
+    runs = given.out / "runs" / f"{preset}-{method}"
+    if not list(runs.glob("*/encoder.safetensors")):
+        epochs = [] if given.epochs is None else [f"trainer.epochs={given.epochs}"]
+        _shiftbench("train", "--method", method, "--preset", preset, f"runs={runs}", *epochs)
+    return str(max(runs.glob("*/encoder.safetensors"), key=lambda path: path.stat().st_mtime).parent)
+
+
+def _evaluate(
+    given: argparse.Namespace, out: Path, checkpoints: Sequence[str], shifts: Sequence[str], *more: str
+) -> None:
+    limit = [] if given.limit is None else ["--limit", str(given.limit)]
+    named = [part for one in checkpoints for part in ("--checkpoint", one)]
+    named += [part for one in shifts for part in ("--shift", one)]
+    _shiftbench("evaluate", *named, *limit, *more, f"results={out}")
+    _photograph(out)
+
+
+def _shiftbench(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "shiftbench", *arguments], check=True)
+
+
+def _photograph(folder: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        return
+    for width, height in (DESK, NARROW):
+        picture = folder.parent.resolve() / f"{folder.name}-{width}.png"
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},{height}"]
+        page = (folder / "report.html").resolve().as_uri()
+        subprocess.run([chromium, *flags, f"--screenshot={picture}", page], check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    main()
