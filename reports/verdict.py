@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from shiftbench.reports.names import metric_name, percent
-from shiftbench.reports.overview import LEVEL, Number, Row, difference
+from shiftbench.reports.overview import LEVEL, Number, Row, difference, number_of
 from shiftbench.reports.view import View
 from shiftbench.results import ok
 from shiftbench.runs import interval
@@ -101,6 +101,10 @@ def _besides(view: View, row: Row) -> str:
         worst = percent(row.number("worst").value)
         parts.append(f"the hardest condition is {row.worst_case} with {worst} %")
     parts.append(_refitting(view, row))
+    for shift in view.shifts[1:3]:
+        number = number_of(view.line(row.entrant, shift, row.protocol, row.metric), "shifted")
+        if math.isfinite(number.value):
+            parts.append(f"under the shift {shift} it has {percent(number.value)} %{_within(number)}")
     stability = row.number("stability")
     if math.isfinite(stability.value):
         agreement = f"{percent(stability.value)} %{_within(stability)}"

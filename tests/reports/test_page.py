@@ -14,7 +14,8 @@ from shiftbench.reports import report
 from shiftbench.reports.glossary import AXES, QUANTITIES
 from shiftbench.reports.names import decimal, metric_name, percent, score
 from shiftbench.reports.overview import column_of
-from shiftbench.results import Results, ok
+from shiftbench.results import Results, cells_table, ok, stability_table
+from shiftbench.summary import summarize
 
 ENDS = ("", "_low", "_high")
 EVIL = "<script>alert(1)</script>\"'&${x}$_{y}"
@@ -318,6 +319,13 @@ def test_names_that_look_alike_do_not_share_identifiers(page, walk):
     text = page(encoders=[("a/b", 0, 0.8), ("a-b", 0, 0.7)], corruptions=("fog",))
     ids = [one["attrs"]["id"] for one in walk(text).elements if "id" in one["attrs"]]
     assert len(ids) == len(set(ids))
+
+
+def test_empty_results(tmp_path, walk):
+    empty = Results(cells_table([]), stability_table([]), summarize(cells_table([])))
+    text = report(empty, tmp_path).read_text(encoding="utf-8")
+    assert "There is nothing in these results" in walk(text).all("section", id="verdict")[0]["text"]
+    assert (tmp_path / "summary.md").read_text() == ""
 
 
 def test_one_encoder(page, walk):

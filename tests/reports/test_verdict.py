@@ -106,3 +106,11 @@ def test_missing_severities_are_not_claimed(build):
     (view,) = views(results)
     sentence = verdict(view, overview(view))[0]
     assert "under 6 conditions of 2 corruptions" in sentence
+
+
+def test_other_shifts_are_mentioned_with_their_numbers(build):
+    folder = build(natural=("outdoors",))
+    sentences, _, _ = said(folder)
+    line = Results.load(folder).summary.query("shift == 'outdoors' and encoder == 'concurl'")
+    shifted, low, high = (f"{100 * line[f'shifted{end}'].item():.1f}" for end in ("", "_low", "_high"))
+    assert f"under the shift outdoors it has {shifted} % ({low} to {high})" in sentences[2]
