@@ -29,7 +29,7 @@ from shiftbench.reports.view import View, views
 from shiftbench.results import Results
 
 TEMPLATES = Path(__file__).parent / "templates"
-MAX_ROWS = 1600  # of the overview; beyond them it keeps to the metrics of the figures
+MAX_ROWS = 1000  # of the overview; beyond them it keeps to the metrics of the figures
 
 
 @dataclass(frozen=True)

@@ -321,11 +321,12 @@ def test_names_that_look_alike_do_not_share_identifiers(page, walk):
     assert len(ids) == len(set(ids))
 
 
-def test_empty_results(tmp_path, walk):
-    empty = Results(cells_table([]), stability_table([]), summarize(cells_table([])))
-    text = report(empty, tmp_path).read_text(encoding="utf-8")
+def test_empty_results(plain, tmp_path, walk):
+    run = Results.load(plain).run | {"encoders": []}
+    empty = Results(cells_table([]), stability_table([]), summarize(cells_table([])), run=run)
+    text = report(empty, tmp_path / "out").read_text(encoding="utf-8")
     assert "There is nothing in these results" in walk(text).all("section", id="verdict")[0]["text"]
-    assert (tmp_path / "summary.md").read_text() == ""
+    assert (tmp_path / "out" / "summary.md").read_text() == ""
 
 
 def test_one_encoder(page, walk):
