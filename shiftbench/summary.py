@@ -150,7 +150,7 @@ def _worst_case(group: Group, runs: Runs, shift: str) -> str:
     if not conditions:
         return ""
     _, name, severity = conditions[int((group.sign * runs.means(conditions)[0]).argmin())]
-    return f"{name}-{severity}" if name else shift
+    return f"{name or shift}-{severity}" if severity else shift
 
 
 def _areas(group: Group, runs: Runs, conditions: Sequence[ConditionKey], clean: ConditionKey) -> Resampled:
