@@ -24,6 +24,7 @@ from shiftbench.parallel import parallel_map
 from shiftbench.partitions import Partitions
 from shiftbench.plan import AXES_OF, Entrant, Plan
 from shiftbench.records import CLEAN, Condition, Sample
+from shiftbench.results import write_table
 from shiftbench.work import Cell, Work, cells_of, encode_for, features_of, positions
 
 PROBE = 64  # images on which features are looked at before everything is encoded
@@ -129,6 +130,8 @@ def _fit(
         return clean
     try:
         fitted = fit(plan, entrant, train, clock)
+        if fitted.choice is not None:
+            write_table(fitted.choice.table, plan.folder / "k" / f"{entrant.slug}-{entrant.feature}")
         with clock("measure"):
             for split in dict.fromkeys(one.split for one in plan.samples if one.shift != "clean"):
                 pair = plan.samples.get(Condition("clean", split=split))

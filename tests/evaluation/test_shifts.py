@@ -1,6 +1,7 @@
 """Shifts of every kind through the whole loop: comparable classes, pairs of images, reasons instead of holes."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.cluster import KMeans
@@ -195,6 +196,9 @@ def test_k_is_estimated_without_labels(arguments):
     own = rows(found.cells, clusterer="kmeans")
     assert set(own["k_source"]) == {"estimated"}
     assert set(own["k"]) == {5}
+    said = pd.read_csv(arguments["results"] / "k" / "means-backbone.csv")
+    assert set(said["criterion"]) == {"stability", "gap", "silhouette", "eigengap"}
+    assert said.query("criterion == 'silhouette' and chosen")["k"].tolist() == [5]
 
 
 def test_every_axis_is_measured_or_says_why_not(arguments):
