@@ -534,7 +534,7 @@ def test_the_published_cifar10_recipe_takes_a_step(real_data):
     """ResNet-18, 50,000 images, the published augmentation and losses: finite, and near their known starts."""
     from shiftbench.configs import compose
 
-    trainer = Trainer(compose("train", ["data=cifar10", f"data.path='{real_data}'", "device=cpu"]))
+    trainer = Trainer(compose("train", ["data=cifar10", f"data.root='{real_data}'", "device=cpu"]))
     with torch.random.fork_rng():
         terms = trainer._step(torch.arange(32), trainer.images[:32], Draws.seeded(0, 32))
     assert len(trainer.images) == 50_000
