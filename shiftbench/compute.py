@@ -118,7 +118,7 @@ def _look(plan: Plan, encoder: Encoder) -> None:
     probe = plan.data.test.images[np.asarray(rows)[:: max(1, len(rows) // PROBE)][:PROBE]]
     with suppress(Exception):
         for warning in encoder.check(probe):
-            say(f"{encoder.name}: {warning}")
+            say(warning if warning.startswith(encoder.name) else f"{encoder.name}: {warning}")
 
 
 def _fit(

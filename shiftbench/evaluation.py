@@ -112,6 +112,10 @@ def evaluate(
             batch_size=batch_size, dtype=dtype, device=ranks.device(device), cache=cache, results=results,
         )  # fmt: skip
     _earlier(plan, overwrite)  # refuses before anything is computed
+    if not ranks.rank():
+        for condition, sample in plan.samples.items():
+            if isinstance(sample, Skipped):
+                say(f"Not scored: {condition.label}, {sample.reason}")
     with clock("compute"):
         changed = compute(plan, overwrite, workers, clock)
     if not ranks.rank():

@@ -375,7 +375,7 @@ def _encoders(
     distinct: dict[str, Encoder] = {}
     for encoder in settle(fitted, dataset.test.images, dtype):
         same = distinct.setdefault(encoder.fingerprint, encoder)
-        if same is not encoder:
+        if same is not encoder and same.name != encoder.name:
             say(f"{encoder.name} has the weights of {same.name} and is scored once, as {same.name}")
     return _named(list(distinct.values()))
 
