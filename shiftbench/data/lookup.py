@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from shiftbench.console import say
-from shiftbench.data.arrays import UNREADABLE
 from shiftbench.data.sources import data_root
 from shiftbench.errors import InputError
 from shiftbench.images import SUFFIXES, File, Images, centre_crop, centre_square, take
@@ -147,21 +146,6 @@ def within_classes(dataset: Dataset, labels: np.ndarray) -> np.ndarray | None:
 def decoder(dataset: Dataset) -> Callable[[File, int], np.ndarray]:
     """How photographs are cut for a data set: as ImageNet is evaluated where it is one of its kind."""
     return centre_crop if dataset.name.startswith("imagenet") else centre_square
-
-
-def read_npz(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
-    """Those of the named arrays that an ``.npz`` holds; others are not read, since they may be pickles.
-
-    Raises:
-        InputError: no such file, or it or an array is not plain numbers or names.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in keys if key in archive}
-    except FileNotFoundError as error:
-        raise InputError(f"No file {str(path)!r}.") from error
-    except UNREADABLE as error:
-        raise InputError(f"{str(path)!r} is not an .npz of plain arrays ({error}).") from error
 
 
 def _listed(folder: str | Path) -> list[os.DirEntry[str]]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from shiftbench.data import duplicates, load_dataset
+from shiftbench.data.arrays import read_npz
 from shiftbench.data.imagenet import imagenet_names
 from shiftbench.data.lookup import (
     FEWEST,
@@ -23,7 +24,6 @@ from shiftbench.data.lookup import (
     decoder,
     find,
     other_pictures,
-    read_npz,
     too_few,
     within_classes,
 )

@@ -16,7 +16,8 @@ import yaml
 
 from shiftbench.console import say
 from shiftbench.data import duplicates
-from shiftbench.data.lookup import NAMED, class_files, class_index, decoder, other_pictures, read_npz
+from shiftbench.data.arrays import read_npz
+from shiftbench.data.lookup import NAMED, class_files, class_index, decoder, other_pictures
 from shiftbench.errors import InputError, unknown
 from shiftbench.images import SUFFIXES, ImageFiles, Images, resize
 from shiftbench.records import Condition, Dataset, Sample, Shift, Skipped, images_digest

@@ -8,15 +8,10 @@ from typing import Any
 import torch
 
 from shiftbench.encoders.base import Encoder
-from shiftbench.encoders.callables import load_callable, wrap_callable
-from shiftbench.encoders.preprocess import NORMS, normalisation
-from shiftbench.encoders.run_folder import DESCRIPTION, load_run, save_encoder, trained_on
+from shiftbench.encoders.run_folder import load_run
 from shiftbench.encoders.state_dict import load_state_dict
 from shiftbench.errors import InputError
 
-__all__ = [
-    "DESCRIPTION", "NORMS", "load", "load_callable", "normalisation", "save_encoder", "trained_on", "wrap_callable"
-]  # fmt: skip
 SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".tar", ".bin", ".torch", ".safetensors")
 
 
