@@ -11,8 +11,9 @@ from shiftbench import ranks
 from shiftbench.agreements import Agreements, Kept
 from shiftbench.cells import Fitted, reason
 from shiftbench.data.views import augmented
+from shiftbench.entrants import Entrant
 from shiftbench.images import take
-from shiftbench.plan import AXES_OF, Entrant
+from shiftbench.plan import AXES_OF
 from shiftbench.records import Condition, Sample, Skipped
 from shiftbench.stability import AXES, SUBSAMPLE, subsample
 from shiftbench.work import Work, encode_for

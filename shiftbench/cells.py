@@ -12,6 +12,7 @@ import numpy as np
 from shiftbench.choose_k import Choice, choose_k
 from shiftbench.clock import Clock
 from shiftbench.clustering import Partition
+from shiftbench.entrants import Entrant
 from shiftbench.errors import InputError
 from shiftbench.metrics.external import contingency, match, recalls, scores
 from shiftbench.metrics.internal import FrechetReference, collapsed, drift, entropy, silhouette
@@ -19,7 +20,7 @@ from shiftbench.metrics.probes import PROBES
 from shiftbench.metrics.resample import image_draws, mean_over_seeds
 from shiftbench.metrics.robustness import chance_level
 from shiftbench.partitions import Partitions, Scores
-from shiftbench.plan import ARGMAX, PROBE, Entrant, Plan, clusterer_of
+from shiftbench.plan import ARGMAX, PROBE, Plan, clusterer_of
 from shiftbench.records import CLEAN, Condition
 
 FEATURES = "features"  # the pseudo-clusterer of what describes features alone

@@ -18,11 +18,12 @@ from shiftbench.cells import Fitted, fit, measure, reason
 from shiftbench.clock import Clock
 from shiftbench.console import progress, say
 from shiftbench.encoders.base import Encoder
+from shiftbench.entrants import Entrant
 from shiftbench.features import Found
 from shiftbench.metrics.internal import FrechetReference
 from shiftbench.parallel import parallel_map
 from shiftbench.partitions import Partitions
-from shiftbench.plan import AXES_OF, Entrant, Plan
+from shiftbench.plan import AXES_OF, Plan
 from shiftbench.records import CLEAN, Condition, Sample
 from shiftbench.results import write_table
 from shiftbench.work import Cell, Work, cells_of, encode_for, features_of, positions

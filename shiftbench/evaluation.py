@@ -18,9 +18,10 @@ from shiftbench.compute import OVERWRITE, compute
 from shiftbench.conclude import conclude, unite
 from shiftbench.console import say
 from shiftbench.encoders.base import Encoder
+from shiftbench.entrants import EncoderLike
 from shiftbench.errors import InputError, unknown
 from shiftbench.examples import save_examples
-from shiftbench.plan import CODE, PROTOCOLS, EncoderLike, Plan, make_plan, newest_run
+from shiftbench.plan import CODE, PROTOCOLS, Plan, make_plan, newest_run
 from shiftbench.provenance import hardware, versions
 from shiftbench.records import CLEAN, Dataset, Shift, Skipped
 from shiftbench.registry import SHIFTS

@@ -13,11 +13,12 @@ from torch.nn.functional import interpolate
 from shiftbench.cache import FeatureCache
 from shiftbench.clock import Clock
 from shiftbench.corruptions import SEVERITIES, corrupt
+from shiftbench.entrants import Entrant
 from shiftbench.metrics.agreement import paired
 from shiftbench.metrics.consensus import consensus_partition, sample_consensus
 from shiftbench.parallel import single_threaded
 from shiftbench.partitions import Partitions
-from shiftbench.plan import Entrant, Plan
+from shiftbench.plan import Plan
 from shiftbench.records import CLEAN, Condition, Sample, atomic_path
 from shiftbench.work import encode_for
 

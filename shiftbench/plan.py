@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from shiftbench.cache import cache_folder, content_key
 from shiftbench.choose_k import CRITERIA, parse_k
 from shiftbench.clustering.argmax import Argmax
-from shiftbench.console import say
 from shiftbench.corruptions import resolve_table
 from shiftbench.data import load_dataset
 from shiftbench.data.shifts import resolve
-from shiftbench.encoders import load_encoder, settle
 from shiftbench.encoders.base import Encoder
-from shiftbench.encoders.callables import wrap_callable
 from shiftbench.encoders.run_folder import DESCRIPTION
+from shiftbench.entrants import EncoderLike, Entrant, load_encoders, make_entrants
 from shiftbench.errors import InputError, unknown
 from shiftbench.images import take
 from shiftbench.metrics.probes import PROBES
@@ -32,44 +28,9 @@ from shiftbench.stability import AXES
 
 PROTOCOLS = ("frozen", "refit")
 CODE = 2  # raise it when a change alters results: what older code wrote is then computed anew
-STEPS = ("l2", "whiten")
-HEAD, ARGMAX = "cluster", "argmax"  # the feature that is a head's own clustering, and the way to read it
+ARGMAX = "argmax"  # the way to read a head's own clustering
 PROBE = "probe:"  # before a probe's name, where a clusterer's could stand
 AXES_OF = "axes:"  # before a clusterer's name: the stability of its partitions
-
-EncoderLike = str | Path | Encoder | Callable[[torch.Tensor], Any]
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """One encoder with one choice of feature: a line of the comparison.
-
-    Attributes:
-        slug: the name of the encoder's files.
-        encoder: the encoder.
-        raw: which of its features.
-        steps: what happens to it before it is clustered: "l2" (unit length), "whiten" (PCA-whitened on the train split).
-    """
-
-    slug: str
-    encoder: Encoder
-    raw: str
-    steps: tuple[str, ...]
-
-    @property
-    def is_head(self) -> bool:
-        """Whether these are the outputs of a parametric head, which are read and not clustered."""
-        return self.raw == HEAD
-
-    @property
-    def feature(self) -> str:
-        """The feature's name in the tables, ``head+l2``."""
-        return "+".join((self.raw, *self.steps))
-
-    @property
-    def id(self) -> tuple[str, str]:
-        """(slug, feature)."""
-        return self.slug, self.feature
 
 
 @dataclass(frozen=True)
@@ -241,10 +202,10 @@ def make_plan(
     }
     dataset = replace(dataset, train=_cut(dataset.train, limit))
     ks, source = _clusters(k, dataset, samples)
-    encoders = _encoders(checkpoint, _listed(floors), dataset, dtype, device)
+    encoders = load_encoders(checkpoint, _listed(floors), dataset, dtype, device)
     plan = Plan(
         data=dataset,
-        entrants=_entrants(encoders, _listed(feature)),
+        entrants=make_entrants(encoders, _listed(feature)),
         samples=samples,
         clusterers=clusterers,
         probes=() if dataset.train.labels is None else _known("probe", probes, PROBES, may_be_empty=True),
@@ -358,70 +319,3 @@ def _clusters(
     if not 2 <= min(ks) <= max(ks) <= smallest:
         raise InputError(f"k={k}: between 2 and {smallest} is possible, the number of images in the smaller split.")
     return ks, source
-
-
-def _encoders(
-    checkpoint: EncoderLike | Sequence[EncoderLike], floors: Sequence[str], dataset: Dataset, dtype: str, device: str
-) -> dict[str, Encoder]:
-    """Encoders by slug, each set of weights once, yours before the floors."""
-    asked = list(checkpoint) if isinstance(checkpoint, (list, tuple)) else [checkpoint]
-    encoders = [_encoder(one, device) for one in asked]
-    # An untrained network is the floor of a trained one when it has the same architecture.
-    backbone = next((e.origin["backbone"] for e in encoders if "backbone" in e.origin), "")
-    encoders += [load_encoder(f"random:{backbone}" if one == "random" else one, device=device) for one in floors]
-    if not encoders:
-        raise InputError("Nothing to evaluate: checkpoint and floors are both empty.")
-    fitted = [encoder.fit(dataset.train.images) if encoder.needs_fit else encoder for encoder in encoders]
-    distinct: dict[str, Encoder] = {}
-    for encoder in settle(fitted, dataset.test.images, dtype):
-        same = distinct.setdefault(encoder.fingerprint, encoder)
-        if same is not encoder and same.name != encoder.name:
-            say(f"{encoder.name} has the weights of {same.name} and is scored once, as {same.name}")
-    return _named(list(distinct.values()))
-
-
-def _encoder(one: Any, device: str) -> Encoder:
-    if isinstance(one, Encoder):
-        return one
-    if isinstance(one, (str, Path)):
-        return load_encoder(str(one), device=device)
-    if callable(one):
-        return wrap_callable(one, name=getattr(one, "__name__", type(one).__name__))
-    raise InputError(f"{one!r} is no encoder: a URI, an Encoder or a callable images -> (N, D) is needed.")
-
-
-def _named(encoders: list[Encoder]) -> dict[str, Encoder]:
-    """By slug; encoders that would share a name and training seed get the start of their fingerprint behind it."""
-    identities = [(encoder.name, encoder.train_seed) for encoder in encoders]
-    named = {}
-    for encoder, identity in zip(encoders, identities, strict=True):
-        if identities.count(identity) > 1:
-            encoder.name = f"{encoder.name}@{encoder.fingerprint[:6]}"
-        seed = "" if encoder.train_seed is None else f"-seed{encoder.train_seed}"
-        slug = (re.sub(r"[^\w.@=-]+", "-", encoder.name).strip(".-") or "encoder") + seed
-        named[slug if slug not in named else f"{slug}-{encoder.fingerprint[:6]}"] = encoder
-    return named
-
-
-def _entrants(encoders: Mapping[str, Encoder], features: Sequence[str]) -> list[Entrant]:
-    """Every encoder with every feature that was asked for; one that lacks a feature takes its default."""
-    available = dict.fromkeys(name for encoder in encoders.values() for name in encoder.feature_names)
-    entrants: dict[tuple[str, str], Entrant] = {}
-    for asked in features or ["auto"]:
-        name, steps = asked, []
-        while name not in available and name.rpartition("+")[2] in STEPS:
-            name, _, step = name.rpartition("+")
-            steps.append(step)
-        if name != "auto" and name not in available:
-            raise unknown(
-                "feature", name, ["auto", *available, *(f"{one}+{step}" for one in available for step in STEPS)]
-            )
-        ordered = tuple(step for step in STEPS if step in steps)
-        for slug, encoder in encoders.items():
-            entrant = Entrant(slug, encoder, encoder.feature_name(name), ordered)
-            entrants.setdefault(entrant.id, entrant)
-    for slug, encoder in encoders.items():
-        if HEAD in encoder.feature_names:
-            entrants.setdefault((slug, HEAD), Entrant(slug, encoder, HEAD, ()))
-    rank = {slug: i for i, slug in enumerate(encoders)}
-    return sorted(entrants.values(), key=lambda entrant: rank[entrant.slug])

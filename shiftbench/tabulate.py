@@ -11,9 +11,10 @@ import pandas as pd
 
 from shiftbench.agreements import Agreements
 from shiftbench.cells import FEATURES, PROBE_METRICS
+from shiftbench.entrants import Entrant
 from shiftbench.parallel import parallel_map
 from shiftbench.partitions import Partitions, Scores
-from shiftbench.plan import AXES_OF, PROBE, Entrant, Plan
+from shiftbench.plan import AXES_OF, PROBE, Plan
 from shiftbench.records import Condition, Skipped
 from shiftbench.registry import METRICS
 from shiftbench.results import cells_table, draws_table, recall_table, stability_table

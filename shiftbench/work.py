@@ -10,8 +10,9 @@ import numpy as np
 from shiftbench.cache import FeatureCache
 from shiftbench.cells import FEATURES, Fitted
 from shiftbench.clock import Clock
+from shiftbench.entrants import Entrant
 from shiftbench.features import Found, encode
-from shiftbench.plan import AXES_OF, PROBE, Entrant, Plan
+from shiftbench.plan import AXES_OF, PROBE, Plan
 from shiftbench.records import CLEAN, Condition, Sample
 
 Cell = tuple[int, str]  # which of the plan's entrants, and what its features are put through

@@ -48,7 +48,7 @@ LEVELS: tuple[tuple[set[str], ...], ...] = (
         {"agreements", "partitions"},
         {"comparisons", "conclude", "proxies", "results", "runs", "schema", "summary"},
     ),
-    ({"trainers"}, {"axes", "cells", "compute", "evaluation", "examples", "plan", "tabulate", "work"}),
+    ({"trainers"}, {"axes", "cells", "compute", "entrants", "evaluation", "examples", "plan", "tabulate", "work"}),
     ({"reports"},),
     ({"__main__", "cli", "doctor"},),
 )
