@@ -101,6 +101,11 @@ def take(images: Images, rows: np.ndarray) -> Images:
     return images.take(rows) if isinstance(images, ImageFiles) else images[torch.from_numpy(np.asarray(rows))]
 
 
+def evenly_spaced(n: int, limit: int) -> np.ndarray:
+    """The positions of up to ``limit`` of n images, as far apart as can be: int64, rising."""
+    return np.unique(np.linspace(0, n - 1, min(limit, n)).round().astype(np.int64))
+
+
 def chunks(images: Images, size: int, workers: int | None = None) -> Iterator[tuple[int, torch.Tensor]]:
     """(position of the first image, uint8 (n, 3, H, W)) for one chunk after another.
 

@@ -15,14 +15,15 @@ from shiftbench.choose_k import CRITERIA, parse_k
 from shiftbench.clustering.argmax import Argmax
 from shiftbench.corruptions import resolve_table
 from shiftbench.data import load_dataset
+from shiftbench.data.division import limited
 from shiftbench.data.shifts import resolve
 from shiftbench.encoders.base import Encoder
 from shiftbench.encoders.run_folder import DESCRIPTION
 from shiftbench.entrants import EncoderLike, Entrant, load_encoders, make_entrants
 from shiftbench.errors import InputError, unknown
-from shiftbench.images import take
+from shiftbench.images import evenly_spaced, take
 from shiftbench.metrics.probes import PROBES
-from shiftbench.records import CLEAN, Condition, Dataset, Sample, Skipped, Split
+from shiftbench.records import CLEAN, Condition, Dataset, Sample, Skipped
 from shiftbench.registry import CLUSTERERS
 from shiftbench.stability import AXES
 
@@ -200,7 +201,7 @@ def make_plan(
     samples = {
         c: _limited(s, dataset, limit) for c, s in resolve(_listed(shift), dataset, table=resolved, seed=seed).items()
     }
-    dataset = replace(dataset, train=_cut(dataset.train, limit))
+    dataset = replace(dataset, train=limited(dataset.train, limit))
     ks, source = _clusters(k, dataset, samples)
     encoders = load_encoders(checkpoint, _listed(floors), dataset, dtype, device)
     plan = Plan(
@@ -270,26 +271,14 @@ def _dataset(data: str | Mapping[str, Any] | Dataset) -> Dataset:
     return load_dataset(data) if isinstance(data, str) else load_dataset(**data)
 
 
-def _evenly(n: int, limit: int | None) -> np.ndarray:
-    return np.arange(n) if limit is None else np.unique(np.linspace(0, n - 1, min(limit, n)).round().astype(np.int64))
-
-
-def _cut(split: Split, limit: int | None) -> Split:
-    """The split cut to ``limit`` images, evenly spaced."""
-    if limit is None or limit >= len(split):
-        return split
-    rows = _evenly(len(split), limit)
-    return Split(take(split.images, rows), None if split.labels is None else split.labels[rows])
-
-
 def _limited(sample: Sample | Skipped, dataset: Dataset, limit: int | None) -> Sample | Skipped:
     """The sample cut to the versions of ``limit`` test images, or to ``limit`` images where they are other pictures."""
     if isinstance(sample, Skipped) or limit is None:
         return sample
     if sample.rows is None:
-        kept = _evenly(len(sample.images), limit)  # type: ignore[arg-type]  # without rows there are images
+        kept = evenly_spaced(len(sample.images), limit)  # type: ignore[arg-type]  # without rows there are images
     else:
-        kept = np.flatnonzero(np.isin(sample.rows, _evenly(len(dataset.test), limit)))
+        kept = np.flatnonzero(np.isin(sample.rows, evenly_spaced(len(dataset.test), limit)))
     if not len(kept):
         return Skipped(f"limit={limit} leaves none of its images")
     return replace(

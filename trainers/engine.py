@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from torch import nn
 from shiftbench import ranks
 from shiftbench.console import progress, say
 from shiftbench.data import load_dataset
+from shiftbench.data.division import limited
 from shiftbench.encoders.backbones import Head
 from shiftbench.encoders.base import Preprocess
 from shiftbench.encoders.precision import evenly
@@ -30,7 +32,7 @@ from shiftbench.trainers.health import PROBE, Terms, collapse, enough_memory, si
 from shiftbench.trainers.monitor import Monitor
 from shiftbench.trainers.options import Options, bind
 
-KEYS = ("seed", "device", "runs", "resume", "data", "trainer")
+KEYS = ("seed", "device", "runs", "limit", "resume", "data", "trainer")
 REFRESH_S = 0.5  # how often the losses are brought to the host, checked and shown within an epoch
 
 
@@ -154,10 +156,14 @@ class Trainer:
         self.seed = config["seed"]
         if not isinstance(self.seed, int) or self.seed < 0:
             raise InputError(f"seed={self.seed!r} must be a whole number, at least 0.")
+        limit = config["limit"]
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise InputError(f"limit={limit!r} must be a whole number, at least 1.")
         self.device = device or join(config["device"])
         self.options = options = Options(**bind(Options, config["trainer"], "trainer"))
         self.augment = Augmentation(**bind(Augmentation, options.augmentation, "trainer.augmentation"))
-        self.data = load_dataset(**config["data"])
+        data = load_dataset(**config["data"])
+        self.data = replace(data, train=limited(data.train, limit))
         with enough_memory(options, self.device):
             self.images = resident(self.data.train.images, self.device)
         self.size = self.augment.size or self.images.shape[-1]

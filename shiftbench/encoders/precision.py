@@ -10,14 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from shiftbench.console import say
 from shiftbench.errors import InputError, unknown
-from shiftbench.images import Images, take
+from shiftbench.images import Images, evenly_spaced, take
 
 if TYPE_CHECKING:
     from shiftbench.encoders.base import Encoder
@@ -154,5 +153,4 @@ def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
 
 def evenly(images: Images, number: int = PROBE) -> torch.Tensor:
     """Up to so many of the images, evenly spaced: uint8 (n, 3, H, W)."""
-    rows = np.unique(np.linspace(0, len(images) - 1, min(number, len(images))).round().astype(np.int64))
-    return take(images, rows)[:]
+    return take(images, evenly_spaced(len(images), number))[:]

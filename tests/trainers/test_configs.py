@@ -38,7 +38,7 @@ def check(method: str, data: str, preset: str) -> dict[str, Any]:
     """Compose, and bind every part to what takes it."""
     given = [f"method={method}", f"data={data}", f"preset={preset}", *PATHS.get(data, [])]
     config = compose("train", given)
-    assert set(config) == {"seed", "device", "runs", "resume", "data", "trainer"}
+    assert set(config) == {"seed", "device", "runs", "limit", "resume", "data", "trainer"}
     options = Options(**bind(Options, config["trainer"], "trainer"))
     Augmentation(**bind(Augmentation, options.augmentation, "trainer.augmentation"))
     assert options.backbone in BACKBONES
