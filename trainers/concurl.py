@@ -53,17 +53,45 @@ def population_loss(
     p = softmax(scores / temperature) and CE(q, p) = -sum_k q_k ln p_k.
 
     Args:
-        scores1, scores2: float (..., B, K), similarities of the two views to the prototypes.
-        q1, q2: float (B, K), their assignments, constant.
+        scores1, scores2: float (B, K) or (B, K, M), similarities of the two views to the prototypes, in M ways.
+        q1, q2: float (B, K) or (B, K, 1), their assignments, constant.
         temperature: of the predictions.
 
     Returns:
-        Scalar, mean over the batch and over leading dimensions.
+        Scalar, mean over the batch and the ways.
     """
     log_p1, log_p2 = (
-        functional.log_softmax(at_least_float32(scores) / temperature, dim=-1) for scores in (scores1, scores2)
+        functional.log_softmax(at_least_float32(scores) / temperature, dim=1) for scores in (scores1, scores2)
     )
-    return -(q2 * log_p1 + q1 * log_p2).sum(dim=-1).mean() / 2
+    return -(q2 * log_p1 + q1 * log_p2).sum(dim=1).mean() / 2
+
+
+class _Lengths(torch.autograd.Function):
+    """|R_m z| of rows z (B, D) under M maps, stacked to (M P, D): at least float32 (B, M), without gradient to the maps.
+
+    By itself autograd would keep, and pass over, arrays of B x M x P numbers several times more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: torch.Tensor, stacked: torch.Tensor, count: int) -> torch.Tensor:
+        mapped = (z @ stacked.t()).view(len(z), count, -1)
+        exact = torch.promote_types(mapped.dtype, torch.float32)
+        lengths = torch.linalg.vector_norm(mapped, dim=2, dtype=exact).clamp_min_(1e-12)
+        ctx.save_for_backward(mapped, lengths, stacked)
+        return lengths
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        mapped, lengths, stacked = ctx.saved_tensors
+        weights = (gradients[0] / lengths).to(mapped.dtype)
+        return (mapped * weights[:, :, None]).flatten(1) @ stacked, None, None
+
+
+def _lengths(z: torch.Tensor, stacked: torch.Tensor, count: int) -> torch.Tensor:
+    kind = z.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else z.dtype
+    with torch.autocast(kind, enabled=False):  # which would bring all B x M x P numbers to float32
+        return _Lengths.apply(z.to(dtype), stacked.to(dtype), count)
 
 
 def consensus_loss(
@@ -96,11 +124,11 @@ def consensus_loss(
     transforms = transforms.detach()
     z = torch.cat([z1, z2])
     mapped = (prototypes if learn_prototypes else prototypes.detach()) @ transforms.transpose(1, 2)  # (M, K, P)
-    folded = (functional.normalize(mapped, dim=2) @ transforms).reshape(-1, dim)  # (M K, D)
-    lengths = (z @ transforms.reshape(-1, dim).t()).view(len(z), count, -1).norm(dim=2)  # (2B, M)
-    cosines = (z @ folded.t()).view(len(z), count, -1) / lengths.clamp_min(1e-12)[:, :, None]  # (2B, M, K)
-    scores1, scores2 = cosines.transpose(0, 1).split([len(z1), len(z2)], dim=1)
-    return population_loss(scores1, scores2, q1, q2, temperature)
+    folded = (functional.normalize(mapped, dim=2) @ transforms).transpose(0, 1).reshape(-1, dim)  # (K M, D)
+    lengths = _lengths(z, transforms.reshape(-1, dim), count)
+    cosines = (z @ folded.t()).view(len(z), -1, count) / lengths[:, None]  # (2B, K, M)
+    scores1, scores2 = cosines.split([len(z1), len(z2)])
+    return population_loss(scores1, scores2, q1[:, :, None], q2[:, :, None], temperature)
 
 
 def random_transforms(

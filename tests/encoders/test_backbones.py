@@ -36,7 +36,8 @@ def test_stride_is_the_distance_between_last_positions(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("small_cnn", 32), ("resnet18_cifar", 32), ("resnet18", 64), ("resnet20", 32), ("wrn40_2", 32)]
+    ("name", "size"),
+    [("small_cnn", 32), ("resnet18_cifar", 32), ("resnet18", 64), ("resnet8", 32), ("resnet20", 32), ("wrn40_2", 32)],
 )
 def test_every_parameter_learns(name, size):
     backbone = build_backbone(name)
@@ -48,6 +49,15 @@ def test_resnet18_cifar_has_the_published_size():
     """ConCURL's ResNet-18 with a linear head to 128 dimensions: 11.23 million parameters."""
     model = nn.Sequential(resnet18_cifar(), nn.Linear(512, 128))
     assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(11.23e6, abs=5e3)
+
+
+@pytest.mark.parametrize(("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85)])
+def test_cifar_resnets_have_the_published_sizes(depth, millions):
+    """He et al. 2016, table 6; ResNet-8 is the next smaller of the same family, 6 n + 2 layers."""
+    sizes = [sum(p.numel() for p in build_backbone(f"resnet{n}").parameters()) for n in (8, depth)]
+    per_block = (sizes[1] - sizes[0]) / (depth - 8)  # every further layer of each stage costs the same
+    assert sizes[1] == pytest.approx(millions * 1e6, abs=5e3)
+    assert per_block * 6 == 2 * 9 * (16**2 + 32**2 + 64**2) + 4 * (16 + 32 + 64)
 
 
 def test_resnet18_cifar_starts_as_pytorch_starts_convolutions():

@@ -371,6 +371,9 @@ def test_a_full_disk_is_an_os_error_and_the_checkpoint_stays(tiny, monkeypatch):
         (["trainer.method.gamma=-1"], r"weights must be >= 0"),
         (["seed=-1"], r"seed=-1 must be a whole number"),
         (["seed=abc"], r"seed='abc' must be a whole number"),
+        (["limit=0"], r"limit=0 must be a whole number, at least 1"),
+        (["limit=0.5"], r"limit=0.5 must be a whole number"),
+        (["limit=8"], r"trainer.batch=16 is more than the 8 images of 'tiny'"),
         (["device=tpu"], r"device"),
         (["~runs"], r"The configuration lacks 'runs'"),
         (["resume=nowhere"], r"Cannot resume 'nowhere': there is no config.yaml"),
@@ -456,6 +459,14 @@ def test_an_epoch_visits_every_image_once_in_a_new_order(tiny):
     first, second = (list(itertools.chain(*epoch)) for epoch in (seen[:3], seen[3:]))
     assert sorted(first) == sorted(second) == list(range(48))
     assert first != second
+
+
+def test_a_limit_keeps_evenly_spaced_images(tiny):
+    whole, part = Trainer(tiny()), Trainer(tiny("limit=24"))
+    assert torch.equal(part.images, whole.images[np.linspace(0, 47, 24).round()])
+    assert part.steps == 2
+    assert len(part.method.bank.bank) == 24
+    assert torch.equal(Trainer(tiny("limit=48")).images, whole.images)
 
 
 def test_views_are_normalised_and_differ(tiny):
