@@ -101,7 +101,12 @@ def diagnostics(runs: list[Path]) -> pd.DataFrame:
     for run in runs:
         curve = pd.read_csv(run / "metrics.csv")
         method, _, seed = run.parent.name.rpartition("-seed")
-        row = {"method": method, "seed": seed, "loss, first epoch": curve["loss"].iloc[0], "last": curve["loss"].iloc[-1]}
+        row = {
+            "method": method,
+            "seed": seed,
+            "loss, first epoch": curve["loss"].iloc[0],
+            "last": curve["loss"].iloc[-1],
+        }
         row |= {name: curve[column].iloc[-1] for column, name in DIAGNOSTICS.items() if column in curve}
         rows.append(row)
     table = pd.DataFrame(rows)
