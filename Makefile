@@ -12,7 +12,7 @@ ENVIRONMENT := .venv/installed
 TRAINED := demo/trained
 WHEEL := build/wheel
 
-.PHONY: help demo test test-all check goldens bench-corruptions bench-clustering bench-training bench-evaluation gallery clean
+.PHONY: help demo test test-all check goldens bench-corruptions bench-clustering bench-training bench-evaluation bench-methods gallery clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -52,7 +52,10 @@ bench-training: $(ENVIRONMENT) ## measure the parts of a training step against t
 bench-evaluation: $(ENVIRONMENT) ## measure a whole evaluation against the usual parts (needs ARGS)
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)
 
-gallery: $(ENVIRONMENT) ## real reports in gallery/: all methods trained on digits (hours), CIFAR-10 where SHIFTBENCH_DATA is
+bench-methods: $(ENVIRONMENT) ## train all methods on a part of CIFAR-10 and score them: an hour on 2 cores (needs SHIFTBENCH_DATA)
+	$(BIN)/python -m benchmarks.methods $(ARGS)
+
+gallery: $(ENVIRONMENT) ## real reports in gallery/: methods on digits, and on CIFAR-10 where SHIFTBENCH_DATA is (hours)
 	$(BIN)/python -m benchmarks.gallery $(ARGS)
 
 clean: ## remove everything that these targets make

@@ -1,14 +1,15 @@
 """Real reports, made with the commands that anybody would type.
 
-    python -m benchmarks.gallery [-o gallery] [--data DIR] [--only digits cifar10 methods] [--limit N] [--epochs N]
+    python -m benchmarks.gallery [-o gallery] [--data DIR] [--only digits methods cifar10 cifar10_methods]
+                                 [--limit N] [--epochs N]
 
-``digits``   ConCURL trained on the embedded digits, beside pixels and an untrained network, under 75 corruptions.
-``methods``  every method, trained on the digits with one budget (``--preset common``), in one comparison.
-``cifar10``  the checkpoints below DIR/checkpoints on CIFAR-10 (in DIR), corrupted and as JPEG, beside the floors;
-             without ``--data`` or SHIFTBENCH_DATA it is left out.
+``digits``           ConCURL trained on the embedded digits, beside pixels and an untrained network, 75 corruptions.
+``methods``          every method, trained on the digits with one budget (``--preset common``), in one comparison.
+``cifar10``          the checkpoints below DIR/checkpoints on CIFAR-10 (in DIR), corrupted and as JPEG, and the floors.
+``cifar10_methods``  the eight methods trained on CIFAR-10 (:mod:`benchmarks.methods`).
 
-Each page is written to OUT/NAME/report.html, and where there is a Chromium, OUT/NAME-WIDTH.png shows it on a desk
-(1280 pixels) and narrow (500).
+The last two are left out without ``--data`` or SHIFTBENCH_DATA. Each page is written to OUT/NAME/report.html, and where
+there is a Chromium, OUT/NAME-WIDTH.png shows it on a desk (1280 pixels) and on a phone (400).
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from playwright.sync_api import sync_playwright
+
 from shiftbench.registry import METHODS
 
-DESK, NARROW = (1280, 1600), (500, 1600)  # headless Chromium has no window narrower than 500
+DESK, PHONE = 1280, 400  # pixels
 CHECKPOINTS = {"akamaster/*.th": "?norm=imagenet", "phlippe/*.ckpt": ""}  # below DIR/checkpoints, and their options
 
 
@@ -53,7 +56,7 @@ def methods(given: argparse.Namespace, out: Path) -> None:
 def cifar10(given: argparse.Namespace, out: Path) -> None:
     """Public checkpoints on CIFAR-10."""
     if given.data is None:
-        print("cifar10 is left out: name its folder with --data.", file=sys.stderr)
+        print(f"{out.name} is left out: name the folder of CIFAR-10 with --data.", file=sys.stderr)
         return
     data = Path(given.data)
     checkpoints = [
@@ -64,7 +67,17 @@ def cifar10(given: argparse.Namespace, out: Path) -> None:
     _evaluate(given, out, checkpoints, ["corruption", "cifar10_jpeg"], "--data", "cifar10", f"data.root={data}")
 
 
-PAGES = {"digits": digits, "methods": methods, "cifar10": cifar10}
+def cifar10_methods(given: argparse.Namespace, out: Path) -> None:
+    """The eight methods on CIFAR-10."""
+    if given.data is None:
+        print(f"{out.name} is left out: name the folder of CIFAR-10 with --data.", file=sys.stderr)
+        return
+    more = [f"--{name}={value}" for name in ("limit", "epochs") if (value := getattr(given, name)) is not None]
+    _python("benchmarks.methods", f"--data={given.data}", f"--out={out}", *more)
+    _photograph(out)
+
+
+PAGES = {"digits": digits, "methods": methods, "cifar10": cifar10, "cifar10_methods": cifar10_methods}
 
 
 def _trained(given: argparse.Namespace, method: str, preset: str) -> str:
@@ -72,7 +85,7 @@ def _trained(given: argparse.Namespace, method: str, preset: str) -> str:
     runs = given.out / "runs" / f"{preset}-{method}"
     if not list(runs.glob("*/encoder.safetensors")):
         epochs = [] if given.epochs is None else [f"trainer.epochs={given.epochs}"]
-        _shiftbench("train", "--method", method, "--preset", preset, f"runs={runs}", *epochs)
+        _python("shiftbench", "train", "--method", method, "--preset", preset, f"runs={runs}", *epochs)
     return str(max(runs.glob("*/encoder.safetensors"), key=lambda path: path.stat().st_mtime).parent)
 
 
@@ -82,23 +95,25 @@ def _evaluate(
     limit = [] if given.limit is None else ["--limit", str(given.limit)]
     named = [part for one in checkpoints for part in ("--checkpoint", one)]
     named += [part for one in shifts for part in ("--shift", one)]
-    _shiftbench("evaluate", *named, *limit, *more, f"results={out}")
+    _python("shiftbench", "evaluate", *named, *limit, *more, f"results={out}")
     _photograph(out)
 
 
-def _shiftbench(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "shiftbench", *arguments], check=True)
+def _python(module: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", module, *arguments], check=True)
 
 
 def _photograph(folder: Path) -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         return
-    for width, height in (DESK, NARROW):
-        picture = folder.parent.resolve() / f"{folder.name}-{width}.png"
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},{height}"]
-        page = (folder / "report.html").resolve().as_uri()
-        subprocess.run([chromium, *flags, f"--screenshot={picture}", page], check=True, capture_output=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for width in (DESK, PHONE):
+            page = browser.new_page(viewport={"width": width, "height": 1600})
+            page.goto((folder / "report.html").resolve().as_uri())
+            page.screenshot(path=folder.parent / f"{folder.name}-{width}.png")
+        browser.close()
 
 
 if __name__ == "__main__":

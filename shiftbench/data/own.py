@@ -127,18 +127,26 @@ def _labels(own: Own, names: Sequence[str], dataset: Dataset) -> np.ndarray:
     renamed = _read_map(own.classes) if own.classes else {}
     if not renamed and not set(theirs) <= set(index) and all(_is_index(name, dataset) for name in theirs):
         return np.array([int(name) for name in names], dtype=np.int64)
+    if unused := sorted(set(renamed) - set(theirs)):
+        say(f"Shift {own.name!r}: the class map names {', '.join(unused[:NAMED])}, and there are no such images")
     ours: dict[str, int] = {}
     for name in theirs:
         wanted = renamed.get(name, name)
         if wanted is not None and wanted not in index:
-            near = difflib.get_close_matches(wanted, list(index), n=1, cutoff=0.5)
-            known = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(dataset.classes[:NAMED])}"
-            raise InputError(
-                f"Shift {own.name!r}: {wanted!r} is no class of {dataset.name}; {known}. A class map (?classes=map.yaml) "
-                f"says what it is: `{name}: {near[0] if near else dataset.classes[0]}`, or `{name}: null` to leave it out."
-            )
+            raise InputError(f"Shift {own.name!r}: {_no_class(own, name, wanted, name in renamed, dataset)}")
         ours[name] = -1 if wanted is None else index[wanted]
     return np.array([ours[name] for name in names], dtype=np.int64)
+
+
+def _no_class(own: Own, name: str, wanted: str, mapped: bool, dataset: Dataset) -> str:
+    near = difflib.get_close_matches(wanted, list(class_index(dataset)), n=1, cutoff=0.5)
+    known = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(dataset.classes[:NAMED])}"
+    if mapped:
+        return f"the class map {str(own.classes)!r} says `{name}: {wanted}`, which is no class of {dataset.name}; {known}."
+    return (
+        f"{wanted!r} is no class of {dataset.name}; {known}. A class map (?classes=map.yaml) says what it is: "
+        f"`{name}: {near[0] if near else dataset.classes[0]}`, or `{name}: null` to leave it out."
+    )
 
 
 def _is_index(name: str, dataset: Dataset) -> bool:

@@ -80,11 +80,17 @@ def test_classes_are_mapped(mine):
     assert by_shade == {0: 0, 10: 1, 20: 2, 30: 3}
 
 
+def test_a_line_of_a_class_map_that_fits_nothing_is_said(mine, capsys):
+    (mine.parent / "map.yaml").write_text("dog: dog\nHnd: dog\n")
+    last(f"folder:{mine}?classes={mine.parent}/map.yaml")
+    assert "the class map names Hnd, and there are no such images" in said(capsys)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("Hund: dgo", "'dgo' is no class of animals; the nearest is 'dog'"),
-        ("Hund: n7", "'n7' is no class of animals; the nearest is 'n"),
+        ("Hund: dgo", "says `Hund: dgo`, which is no class of animals; the nearest is 'dog'"),
+        ("Hund: n7", "says `Hund: n7`, which is no class of animals; the nearest is 'n"),
         ("other: dog", "'Hund' is no class of animals; it has cat, dog, frog, horse"),
         ("- Hund", "must hold lines"),
         ("Hund: [dog]", "must hold lines"),
