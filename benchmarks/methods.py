@@ -22,8 +22,10 @@ from pathlib import Path
 import pandas as pd
 
 import shiftbench
+from shiftbench.configs import compose
 from shiftbench.encoders.run_folder import DESCRIPTION
 from shiftbench.results import Results
+from shiftbench.trainers.run import read_config
 
 METHODS = ("concurl", "idfd", "drc", "decl", "npid", "simclr", "byol", "cc")
 # The network a core can train in minutes, and half of the recipe's batch, so that few epochs have twice the steps.
@@ -62,10 +64,13 @@ def trained(given: argparse.Namespace, method: str, seed: int) -> Path:
     folder = given.out / "runs" / f"{method}-seed{seed}"
     begun = sorted(folder.glob("*/checkpoint.pt"))
     run = begun[-1].parent if begun else None
+    overrides = ["data=cifar10", f"data.root={given.data}", f"limit={given.images}", f"trainer.epochs={given.epochs}"]
+    overrides += [*BUDGET, f"seed={seed}", f"runs={folder}"]
+    config = compose("train", [f"method={method}", "preset=common", *overrides])
+    if run is not None and read_config(run) != config:
+        sys.exit(f"{run} was trained with other settings: name another folder with --out.")
     if run is None or not (run / DESCRIPTION).exists():
-        new = [f"limit={given.images}", f"trainer.epochs={given.epochs}", *BUDGET, f"seed={seed}", f"runs={folder}"]
-        data = ["data=cifar10", f"data.root={given.data}"]
-        what = [f"resume={run}"] if run else ["--method", method, "--preset", "common", *data, *new]
+        what = [f"resume={run}"] if run else ["--method", method, "--preset", "common", *overrides]
         command = [sys.executable, "-m", "shiftbench", "train", *what]
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "training.log").open("a") as log:

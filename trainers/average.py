@@ -28,6 +28,7 @@ class WeightAverage:
     def __init__(self, method: Method, decay: float) -> None:
         self.decay = decay
         self.step = 0
+        self._method = method
         self._live = encoder_state(method)
         self._mean = {name: value.clone() for name, value in self._live.items()}
 
@@ -58,6 +59,7 @@ class WeightAverage:
             kept = value.clone()
             value.copy_(other)
             other.copy_(kept)
+        self._method.complete()
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""

@@ -63,6 +63,7 @@ class Method(nn.Module, ABC):
 
     Attributes:
         views: how many views of each image :meth:`losses` wants.
+        clusters: whether the loss compares clusters over the batch, which then must have at least k images.
         heads: what is saved with the encoder, :class:`~shiftbench.encoders.backbones.Head` by name; the first
             is its default feature. The one called ``cluster`` gives (B, k) scores whose largest names the cluster.
         precision: what :meth:`encode` computes in; set by the engine.
@@ -75,6 +76,7 @@ class Method(nn.Module, ABC):
     """
 
     views: int = 2
+    clusters: bool = False
     precision: torch.dtype = torch.float32
     progress: float = 0.0
 
@@ -128,17 +130,21 @@ class Method(nn.Module, ABC):
         masses = assignments.detach().mean(dim=0)
         self.diagnostics |= {"mass_min": masses.min(), "mass_max": masses.max()}
 
-    def before_epoch(self, epoch: int, images: Callable[[], Iterator[torch.Tensor]]) -> None:
+    def before_epoch(self, epoch: int, epochs: int, images: Callable[[], Iterator[torch.Tensor]]) -> None:
         """Called before each epoch, in training mode, without gradients (initialise centres).
 
         Args:
             epoch: its number, from 0.
+            epochs: how many there will be.
             images: gives all training images in their order, not augmented: batches of normalised float
                 (B, 3, H, W), the same on every rank.
         """
 
     def before_step(self) -> None:
         """Called before each step's forward pass, without gradients (renormalise prototypes)."""
+
+    def complete(self) -> None:
+        """Called after each optimiser step and whenever weights were replaced, without gradients: what follows from them."""
 
     def after_step(self) -> None:
         """Called after each optimiser step, without gradients (update a memory bank)."""

@@ -44,6 +44,10 @@ def build_method(options: Options, data: Dataset, k: int, size: int | None, devi
         raise InputError(f"trainer.method.name={options.method['name']} is not a Method.")
     known = bind(kind, parameters, "trainer.method", reserved=("samples", "k"))
     method = kind(backbone, samples=count, k=k, **known).to(device)
+    if method.clusters and options.batch < k:
+        raise InputError(
+            f"{options.method['name']} shares each batch out among k={k} clusters: trainer.batch={k}, or more."
+        )
     if options.sync_bn:
         share_batch_norm(method)
     prepare(backbone, compiled=options.compile, parts=options.accumulate)  # not the slow copies that a method made

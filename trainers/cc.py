@@ -51,6 +51,7 @@ class CC(SimCLR):
                 f"cluster_temperature={cluster_temperature} must be above 0 and cluster={cluster} at least 0."
             )
         self.cluster, self.cluster_temperature = cluster, cluster_temperature
+        self.clusters = cluster > 0
         if cluster:
             self.heads["cluster"] = Head([backbone.feature_dim, hidden_dim, k])
 

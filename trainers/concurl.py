@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from shiftbench.encoders.backbones import Head
@@ -81,6 +82,7 @@ class _Lengths(torch.autograd.Function):
         return lengths
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         mapped, lengths, stacked = ctx.saved_tensors
         weights = (gradients[0] / lengths).to(mapped.dtype)
@@ -226,6 +228,7 @@ class ConCURL(Method):
         self.alpha, self.beta, self.gamma, self.exemplar = alpha, beta, gamma, exemplar
         self.temperature, self.eps, self.sinkhorn_iterations = temperature, eps, sinkhorn_iterations
         self.slow_momentum, self.learn_prototypes = slow_momentum, prototypes == "learned"
+        self.clusters = alpha + gamma > 0
         self.views = 2 if self.clusters or exemplar == "byol" else 1
         width = backbone.feature_dim
         if beta and exemplar == "instance":
@@ -245,11 +248,6 @@ class ConCURL(Method):
             generator = torch.Generator().manual_seed(torch.initial_seed())  # the maps depend on the run's seed alone
             maps = random_transforms(transforms, transform_count, projection_dim, cluster_dim, generator)
             self.register_buffer("transforms", maps)
-
-    @property
-    def clusters(self) -> bool:
-        """Whether any term uses the clustering head."""
-        return self.alpha > 0 or self.gamma > 0
 
     def before_step(self) -> None:
         """Scale the prototypes to unit norm."""

@@ -75,7 +75,7 @@ class DECL(SimCLR):
         cluster: weight of self-training, on the image itself.
         anchor: weight of its views following its assignment. With both weights 0 this is SimCLR.
             The image itself is the third view: ``trainer.augmentation.clean=[2]``.
-        warmup_epochs: epochs of SimCLR's term alone, before the centres are set.
+        warmup: share of the epochs with SimCLR's term alone, before the centres are set.
 
     Raises:
         InputError: a value outside its range.
@@ -93,19 +93,19 @@ class DECL(SimCLR):
         alpha: float = 1.0,
         cluster: float = 1.0,
         anchor: float = 1.0,
-        warmup_epochs: int = 0,
+        warmup: float = 0.0,
     ) -> None:
         super().__init__(
             backbone, samples=samples, k=k, temperature=temperature, hidden_dim=hidden_dim, instance_dim=instance_dim
         )
-        if alpha <= 0 or min(cluster, anchor, warmup_epochs) < 0:
+        if alpha <= 0 or min(cluster, anchor) < 0 or not 0 <= warmup < 1:
             raise InputError(
-                f"alpha={alpha} must be above 0, cluster={cluster}, anchor={anchor} and warmup_epochs={warmup_epochs} "
-                "at least 0."
+                f"alpha={alpha} must be above 0, cluster={cluster} and anchor={anchor} at least 0, and warmup={warmup} "
+                "at least 0 and below 1."
             )
-        self.alpha, self.cluster, self.anchor, self.warmup_epochs = alpha, cluster, anchor, warmup_epochs
+        self.alpha, self.cluster, self.anchor, self.warmup = alpha, cluster, anchor, warmup
         self.assigns = cluster + anchor > 0
-        self.assigning = self.assigns and not warmup_epochs
+        self.assigning = self.assigns and not warmup
         if self.assigns:
             self.views = 3
             self.heads["cluster"] = Head([backbone.feature_dim, k])
@@ -116,14 +116,15 @@ class DECL(SimCLR):
         """Float (k, D), learned."""
         return self._linear.weight
 
-    def before_epoch(self, epoch: int, images: Callable[[], Iterator[torch.Tensor]]) -> None:
+    def before_epoch(self, epoch: int, epochs: int, images: Callable[[], Iterator[torch.Tensor]]) -> None:
         """Set the centres, once, when the warm-up is over: k-means of the images as the network sees them then."""
-        self.assigning = self.assigns and epoch >= self.warmup_epochs
-        if self.assigns and epoch == self.warmup_epochs:
-            hidden = torch.cat([self.encode(batch) for batch in images()])
+        start = int(self.warmup * epochs)
+        self.assigning = self.assigns and epoch >= start
+        if self.assigns and epoch == start:
+            hidden = torch.cat([self.encode(batch) for batch in images() if len(batch) > 1])  # BatchNorm needs two
             found = ranks.broadcast(KMeans().fit(hidden, self.k, 0).centers)  # the same everywhere, to the last bit
             self.centers.copy_(torch.as_tensor(found))
-            self.after_step()
+            self.complete()
 
     def losses(self, views: Sequence[torch.Tensor], index: torch.Tensor) -> dict[str, torch.Tensor]:
         """The weighted terms ``instance``, ``cluster``, ``anchor``."""
@@ -138,8 +139,8 @@ class DECL(SimCLR):
             terms["anchor"] = on * self.anchor * (divergence(q, first) + divergence(q, second))
         return terms
 
-    def after_step(self) -> None:
-        """Keep the head's scores in step with its centres."""
+    def complete(self) -> None:
+        """The head's scores follow from its centres."""
         if self.assigns:
             self._linear.bias.copy_(self.centers.square().sum(dim=1) / -2)
 

@@ -67,6 +67,7 @@ def negative_entropy(assignments: torch.Tensor) -> torch.Tensor:
         Scalar from 0 (balanced) to ln k (all in one cluster).
     """
     mean = at_least_float32(assignments).mean(dim=0)
+    mean = mean.clamp_min(torch.finfo(mean.dtype).tiny)  # of an empty cluster the gradient would be 0/0
     return math.log(len(mean)) + torch.xlogy(mean, mean).sum()
 
 
@@ -90,6 +91,8 @@ class DRC(Method):
     Raises:
         InputError: a value outside its range.
     """
+
+    clusters = True
 
     def __init__(
         self,

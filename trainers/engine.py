@@ -69,7 +69,8 @@ def fit(config: Mapping[str, Any]) -> Path:
             new = None if ranks.rank() else run_folder.create(config, trainer.name, trainer.data.name)
             run = cast(Path, ranks.broadcast(new))
         else:
-            trainer.load(run_folder.read_checkpoint(run))
+            with enough_memory(trainer.options, device):
+                trainer.load(run_folder.read_checkpoint(run))
             if trainer.history and not ranks.rank():
                 run_folder.write_metrics(run, trainer.history)  # a kill may have come between the two files
         if len(trainer.history) < trainer.options.epochs:
@@ -164,18 +165,23 @@ class Trainer:
         self.augment = Augmentation(**bind(Augmentation, options.augmentation, "trainer.augmentation"))
         data = load_dataset(**config["data"])
         self.data = replace(data, train=limited(data.train, limit))
-        with enough_memory(options, self.device):
-            self.images = resident(self.data.train.images, self.device)
-        self.size = self.augment.size or self.images.shape[-1]
         self.k = options.k or len(self.data.classes)
         self.monitor = Monitor(self.data.train.labels, self.k, self.seed) if options.monitor else None
-        self.shares = steps(len(self.images), options.batch, ranks.world(), options.drop_last)
         torch.manual_seed(self.seed)
-        self.method = build_method(options, self.data, self.k, self.augment.size, self.device)
+        with enough_memory(options, self.device):
+            self.images = resident(self.data.train.images, self.device)
+            self.method = build_method(options, self.data, self.k, self.augment.size, self.device)
+            self.average = WeightAverage(self.method, options.ema) if options.ema else None
+        if any(view >= self.method.views for view in self.augment.clean):
+            raise InputError(
+                f"trainer.augmentation.clean={list(self.augment.clean)}: {self.name} has {self.method.views} views, "
+                "counted from 0."
+            )
+        self.size = self.augment.size or self.images.shape[-1]
+        self.shares = steps(len(self.images), options.batch, ranks.world(), options.drop_last)
         self.normalise = Preprocess(options.mean, options.std).to(self.device)
         self.optimizer = build_optimizer(options, self.method)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "float16")
-        self.average = WeightAverage(self.method, options.ema) if options.ema else None
         self.probe = evenly(self.data.train.images, PROBE)
         self.history: list[dict[str, float | None]] = []
 
@@ -215,7 +221,7 @@ class Trainer:
         order, draws = self._reseed(number)
         self.method.train()
         with torch.no_grad():
-            self.method.before_epoch(number - 1, self.unchanged)
+            self.method.before_epoch(number - 1, self.options.epochs, self.unchanged)
         terms = Terms(f"epoch {number}", self._advice)
         asides = Terms(f"epoch {number}", self._advice)
         started = shown = time.perf_counter()
@@ -355,6 +361,7 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         with torch.no_grad():
+            self.method.complete()
             self.method.after_step()
         if self.average:
             self.average.update()

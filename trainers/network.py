@@ -58,7 +58,8 @@ def in_parts(network: nn.Module, forward: Forward, parts: int) -> Forward:
     def run(images: torch.Tensor) -> torch.Tensor:
         if not torch.is_grad_enabled():
             return forward(images)
-        found = [checkpoint(forward, part, use_reentrant=False, context_fn=contexts) for part in images.chunk(parts)]
+        shares = images.tensor_split(min(parts, max(1, len(images) // 2)))  # of two images at least, for BatchNorm
+        found = [checkpoint(forward, part, use_reentrant=False, context_fn=contexts) for part in shares]
         return torch.cat(found)
 
     return run

@@ -92,7 +92,7 @@ def train_steps() -> Callable[..., list[dict[str, torch.Tensor]]]:
         groups = [{"params": group["params"], "lr": lr * group["lr_scale"]} for group in method.parameter_groups()]
         optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=5e-4)
         with torch.no_grad():
-            method.before_epoch(0, lambda: iter([pictures(40, 99)]))
+            method.before_epoch(0, count, lambda: iter([pictures(40, 99)]))
         seen = []
         for step in range(count):
             torch.manual_seed(step)
@@ -104,6 +104,7 @@ def train_steps() -> Callable[..., list[dict[str, torch.Tensor]]]:
             sum(terms.values()).backward()
             optimizer.step()
             with torch.no_grad():
+                method.complete()
                 method.after_step()
             seen.append({name: term.detach() for name, term in terms.items()})
         return seen

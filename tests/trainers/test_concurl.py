@@ -83,6 +83,32 @@ def test_batched_consensus_equals_the_loop_in_value_and_gradient(kind, device):
         torch.testing.assert_close(batched, looped, atol=1e-5, rtol=1e-5)
 
 
+def test_the_gradient_of_the_consensus_is_that_of_its_value():
+    """By finite differences in float64, with an embedding of length 0 among them for the value alone."""
+    z1, z2, prototypes = (normal(n, 6, seed=n).double() for n in (4, 4, 3))
+    q, maps = sinkhorn(normal(4, 3)).double(), normal(5, 4, 6, seed=9).double()
+    z1.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: consensus_loss(z, z2, prototypes, q, q, maps), z1)
+    z1.data[0] = 0
+    value = consensus_loss(z1, z2, prototypes, q, q, maps)
+    torch.testing.assert_close(value, looped_consensus(z1, z2, prototypes, q, q, maps, 0.1).double())
+    assert torch.autograd.grad(value, z1)[0].isfinite().all()
+
+
+def test_consensus_under_autocast_is_close_and_gives_a_gradient_in_float32():
+    results = []
+    for low in (False, True):
+        z1, z2, prototypes = normal(16, 32).requires_grad_(), normal(16, 32, seed=1), normal(5, 32, seed=2)
+        q, maps = sinkhorn(normal(16, 5, seed=3)), normal(8, 12, 32, seed=4)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
+            value = consensus_loss(z1, z2, functional.normalize(prototypes, dim=1), q, q, maps)
+        results.append((value, *torch.autograd.grad(value, z1)))
+    (value, gradient), (low_value, low_gradient) = results
+    assert low_gradient.dtype == value.dtype == low_value.dtype == torch.float32
+    assert low_value.item() == pytest.approx(value.item(), rel=2e-3)  # bfloat16 has 8 bits
+    assert (low_gradient - gradient).norm() < 0.02 * gradient.norm()
+
+
 def test_consensus_gradient_goes_to_the_embeddings_only():
     tensors = {name: normal(4, 6, seed=i).requires_grad_() for i, name in enumerate(("z1", "z2", "prototypes"))}
     transforms = normal(3, 5, 6, seed=9).requires_grad_()

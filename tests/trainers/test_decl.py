@@ -6,6 +6,7 @@ import torch
 from sklearn.cluster import KMeans
 
 from shiftbench.trainers.decl import divergence, log_assignments, sharpened
+from shiftbench.trainers.engine import Trainer
 
 HIDDEN = torch.tensor([[2.0, 0], [0, 1], [1, 1]], dtype=torch.float64)
 FIRST = torch.tensor([[1.0, 0], [0, 2], [1, -1]], dtype=torch.float64)
@@ -54,7 +55,7 @@ def images(count: int) -> torch.Tensor:
 def test_centres_start_as_kmeans_of_the_images_as_they_are(build):
     model, batch = build("decl"), images(40)
     with torch.no_grad():
-        model.before_epoch(0, lambda: iter(batch.split(16)))
+        model.before_epoch(0, 2, lambda: iter(batch.split(16)))
         hidden = model.encode(batch)
     found = KMeans(5, n_init=1, init=model.centers.detach().numpy(), max_iter=1).fit(hidden.numpy())
     np.testing.assert_allclose(found.cluster_centers_, model.centers.detach().numpy(), atol=1e-4)
@@ -92,13 +93,38 @@ def test_the_image_itself_gets_no_gradient_from_its_views(build):
 
 
 def test_warm_up_is_contrast_alone_and_then_sets_the_centres(build):
-    model, views = build("decl", warmup_epochs=1), [images(8) + shift for shift in (0, 1, 2)]
+    model, views = build("decl", warmup=0.5), [images(8) + shift for shift in (0, 1, 2)]
     start = model.centers.detach().clone()
     seen = []
     for epoch in range(3):
         with torch.no_grad():
-            model.before_epoch(epoch, lambda: iter([images(40)]))
+            model.before_epoch(epoch, 2, lambda: iter([images(40)]))
         terms = model.losses(views, torch.arange(8))
         seen.append((terms["cluster"].item() > 0, terms["anchor"].item() > 0, torch.equal(model.centers, start)))
         start = model.centers.detach().clone()
     assert seen == [(False, False, True), (True, True, False), (True, True, True)]
+
+
+def test_a_last_batch_of_one_image_is_no_trouble_to_the_centres(tiny):
+    """48 images in batches of 47: BatchNorm cannot do with the last one alone."""
+    trainer = Trainer(tiny("method=decl", "trainer.batch=47"))
+    trainer.epoch(lambda count, text: None)
+    assert trainer.history[-1]["anchor"] > 0
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.5, 0.99])
+def test_the_centres_are_set_in_however_few_epochs(tiny, warmup):
+    trainer = Trainer(tiny("method=decl", f"trainer.method.warmup={warmup}", "trainer.epochs=2"))
+    for _ in range(2):
+        trainer.epoch(lambda count, text: None)
+    assert trainer.history[-1]["anchor"] > 0
+
+
+def test_the_head_of_averaged_centres_fits_them(tiny):
+    trainer = Trainer(tiny("method=decl", "trainer.ema=0.9", "trainer.epochs=2"))
+    trainer.epoch(lambda count, text: None)
+    for _ in range(2):
+        with trainer.averaged():
+            linear = trainer.method.heads["cluster"][0]
+            torch.testing.assert_close(linear.bias, linear.weight.square().sum(dim=1) / -2)
+        torch.testing.assert_close(linear.bias, linear.weight.square().sum(dim=1) / -2)

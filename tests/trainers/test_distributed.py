@@ -63,7 +63,9 @@ def last_row(run: Path) -> dict[str, float]:
     return dict(zip(names.split(","), map(float, values[-1].split(",")), strict=True))
 
 
-@pytest.mark.parametrize("methods", [["concurl"], pytest.param(METHODS.names(), marks=pytest.mark.slow, id="all")])
+@pytest.mark.parametrize(
+    "methods", [["concurl", "idfd"], pytest.param(METHODS.names(), marks=pytest.mark.slow, id="all")]
+)
 def test_two_processes_train_as_one(tiny, tmp_path, run_python, methods):
     """With a last step of its own size, BatchNorm shared, an average of the weights: up to rounding."""
     shared = ("trainer.sync_bn=true", "trainer.batch=20", "trainer.epochs=2", "trainer.ema=0.9")
@@ -183,7 +185,7 @@ def test_torchrun_trains_from_the_command_line(tmp_path):
     overrides = ["trainer.epochs=2", "trainer.batch=256", f"runs={tmp_path}", "device=cpu"]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--master-port={free_port()}"]
     result = subprocess.run(
-        [*command, "-m", "shiftbench", "train", "--method", "concurl", "--data", "digits", *overrides],
+        [*command, "-m", "shiftbench", "train", "--method", "idfd", "--data", "digits", *overrides],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -191,5 +193,5 @@ def test_torchrun_trains_from_the_command_line(tmp_path):
     assert result.returncode == 0, result.stderr
     [run] = tmp_path.iterdir()
     assert (run / "encoder.safetensors").is_file()
-    assert result.stderr.count("Training concurl on digits") == 1
+    assert result.stderr.count("Training idfd on digits") == 1
     assert result.stderr.count("Trained: ") == 1

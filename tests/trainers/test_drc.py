@@ -104,8 +104,9 @@ def test_pica_balances_the_first_view_by_entropy(build):
     assert found["balance"].item() == pytest.approx(2 * negative_entropy(a.softmax(dim=1)).item())
 
 
-def test_half_precision_and_empty_clusters_stay_finite():
-    logits = torch.tensor([[90.0, 0, 0], [80, 0, 0]]).bfloat16().requires_grad_()
+@pytest.mark.parametrize("rows", [[[90.0, 0, 0], [80, 0, 0]], [[200.0, 0, -200], [0, 200, -200]]])
+def test_half_precision_and_empty_clusters_stay_finite(rows):
+    logits = torch.tensor(rows).bfloat16().requires_grad_()
     p = logits.softmax(dim=1)
     value = matching_loss(p.t(), p.t(), 1.0) + negative_entropy(p) + squared_sizes(p)
     value.backward()

@@ -13,6 +13,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
+from training_runs import kept, rows, weights
 
 from shiftbench import images
 from shiftbench.encoders import load_encoder
@@ -23,7 +24,6 @@ from shiftbench.trainers import run as run_folder
 from shiftbench.trainers.augment import Draws
 from shiftbench.trainers.average import encoder_state
 from shiftbench.trainers.engine import Trainer
-from tests.trainers.runs import kept, rows, weights
 
 # ---- what a run leaves -------------------------------------------------------------------------------------------
 
@@ -188,6 +188,8 @@ def test_a_full_disk_is_an_os_error_and_the_checkpoint_stays(tiny, monkeypatch):
         (["limit=0"], r"limit=0 must be a whole number, at least 1"),
         (["limit=0.5"], r"limit=0.5 must be a whole number"),
         (["limit=8"], r"trainer.batch=16 is more than the 8 images of 'tiny'"),
+        (["trainer.k=17"], r"concurl shares each batch out among k=17 clusters: trainer.batch=17, or more"),
+        (["trainer.augmentation.clean=[2]"], r"clean=\[2\]: concurl has 2 views, counted from 0"),
         (["device=tpu"], r"device"),
         (["~runs"], r"The configuration lacks 'runs'"),
         (["resume=nowhere"], r"Cannot resume 'nowhere': there is no config.yaml"),

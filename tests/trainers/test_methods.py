@@ -16,7 +16,7 @@ PARAMETRIC = ("drc", "decl", "cc", "pica")
 def test_the_loss_falls_when_the_same_views_come_again(build, train_steps, method):
     losses = [sum(step.values()).item() for step in train_steps(build(method), 40, lr=0.02, same=True)]
     assert np.isfinite(losses).all()
-    assert losses[-1] < losses[0] - 0.1 * abs(losses[0] - losses[-1])
+    assert losses[-1] < 0.96 * losses[0]
     assert min(losses) > -1e-6
 
 
@@ -114,7 +114,8 @@ def test_without_its_own_terms_a_method_is_the_simpler_one(build, train_steps, m
         ("drc", {"feature_temperature": 0.0}),
         ("pica", {"balance_weight": -1.0}),
         ("decl", {"alpha": 0.0}),
-        ("decl", {"warmup_epochs": -1}),
+        ("decl", {"warmup": -0.1}),
+        ("decl", {"warmup": 1.0}),
         ("concurl", {"slow_momentum": 1.0}),
     ],
 )

@@ -24,14 +24,21 @@ def loss(features: torch.Tensor) -> torch.Tensor:
 def test_parts_have_the_gradients_and_statistics_of_the_parts_together():
     """The witness runs the parts at once and keeps everything; BatchNorm counts each part once."""
     images, witness, parted = torch.randn(10, 3, 6, 6), small(), small()
-    network.prepare(parted, compiled=False, parts=3)
-    loss(torch.cat([witness(part) for part in images.chunk(3)])).backward()
+    network.prepare(parted, compiled=False, parts=4)
+    loss(torch.cat([witness(part) for part in images.split([3, 3, 2, 2])])).backward()
     loss(parted(images)).backward()
     for (name, found), expected in zip(parted.named_parameters(), witness.parameters(), strict=True):
         torch.testing.assert_close(found.grad, expected.grad, msg=lambda text, name=name: f"{name}: {text}")
     assert parted.state_dict().keys() == witness.state_dict().keys()
     torch.testing.assert_close(parted.state_dict(), witness.state_dict())
     torch.testing.assert_close(parted.eval()(images), witness.eval()(images))
+
+
+def test_no_part_has_a_single_image():
+    parted = small()
+    network.prepare(parted, compiled=False, parts=4)
+    for count in (2, 3, 5, 7):
+        assert parted(torch.randn(count, 3, 6, 6)).shape == (count, 5)
 
 
 def test_parts_keep_the_activations_of_one_part_at_a_time():

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from training_runs import Killed, kept, rows, stop_after, stopped_run
 
 from shiftbench.errors import InputError
 from shiftbench.registry import METHODS
 from shiftbench.trainers import engine, fit
 from shiftbench.trainers import run as run_folder
-from tests.trainers.runs import Killed, kept, rows, stop_after, stopped_run
 
 
 @pytest.mark.parametrize("method", METHODS.names())

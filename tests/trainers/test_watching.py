@@ -10,6 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from sklearn.neighbors import NearestNeighbors
+from training_runs import rows, stopped_run, weights
 
 from shiftbench.encoders import load_encoder
 from shiftbench.errors import InputError
@@ -18,7 +19,6 @@ from shiftbench.trainers import run as run_folder
 from shiftbench.trainers.concurl import ConCURL
 from shiftbench.trainers.engine import Trainer
 from shiftbench.trainers.monitor import Monitor
-from tests.trainers.runs import rows, stopped_run, weights
 
 
 def test_labels_are_looked_at_only_when_asked(tiny):
@@ -164,7 +164,7 @@ def test_a_learning_rate_far_too_high_ends_in_one_line(tiny):
         fit(tiny("trainer.lr=1e30"))
 
 
-@pytest.mark.parametrize("where", ["losses", "images"])
+@pytest.mark.parametrize("where", ["losses", "images", "method"])
 def test_the_end_of_memory_names_the_batch_to_try(tiny, monkeypatch, where):
     def full(*given, **options):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -172,6 +172,6 @@ def test_the_end_of_memory_names_the_batch_to_try(tiny, monkeypatch, where):
     if where == "losses":
         monkeypatch.setattr(ConCURL, "losses", full)
     else:
-        monkeypatch.setattr(engine, "resident", full)
+        monkeypatch.setattr(engine, {"images": "resident", "method": "build_method"}[where], full)
     with pytest.raises(InputError, match=r"cpu has not enough memory for trainer.batch=16 .* Try trainer.batch=8"):
         fit(tiny())
