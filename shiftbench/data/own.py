@@ -142,7 +142,9 @@ def _no_class(own: Own, name: str, wanted: str, mapped: bool, dataset: Dataset) 
     near = difflib.get_close_matches(wanted, list(class_index(dataset)), n=1, cutoff=0.5)
     known = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(dataset.classes[:NAMED])}"
     if mapped:
-        return f"the class map {str(own.classes)!r} says `{name}: {wanted}`, which is no class of {dataset.name}; {known}."
+        return (
+            f"the class map {str(own.classes)!r} says `{name}: {wanted}`, which is no class of {dataset.name}; {known}."
+        )
     return (
         f"{wanted!r} is no class of {dataset.name}; {known}. A class map (?classes=map.yaml) says what it is: "
         f"`{name}: {near[0] if near else dataset.classes[0]}`, or `{name}: null` to leave it out."
