@@ -45,9 +45,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.data is None:
         parser.error("name the folder of CIFAR-10 with --data")
-    jobs = [(method, seed) for seed in given.seeds for method in given.methods]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        runs = list(pool.map(lambda job: trained(given, *job), jobs))
+    runs = trained(given)
     results = shiftbench.evaluate(
         [str(run) for run in runs],
         data={"name": "cifar10", "root": str(given.data)},
@@ -59,24 +57,36 @@ def main() -> None:
     print(markdown(scores(results)), markdown(diagnostics(runs)), sep="\n\n")
 
 
-def trained(given: argparse.Namespace, method: str, seed: int) -> Path:
-    """The run folder of a finished training: begun, resumed, or found."""
+def trained(given: argparse.Namespace) -> list[Path]:
+    """The run folders of all trainings, finished: begun, resumed, or found; as many at once as there are cores."""
+    jobs = [_job(given, method, seed) for seed in given.seeds for method in given.methods]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(_train, jobs))
+    return [max(folder.glob("*/" + DESCRIPTION)).parent for folder, _ in jobs]
+
+
+def _job(given: argparse.Namespace, method: str, seed: int) -> tuple[Path, list[str]]:
+    """Its folder, and the arguments of `shiftbench train`: none where nothing is left to do."""
     folder = given.out / "runs" / f"{method}-seed{seed}"
-    begun = sorted(folder.glob("*/checkpoint.pt"))
-    run = begun[-1].parent if begun else None
     overrides = ["data=cifar10", f"data.root={given.data}", f"limit={given.images}", f"trainer.epochs={given.epochs}"]
-    overrides += [*BUDGET, f"seed={seed}", f"runs={folder}"]
-    config = compose("train", [f"method={method}", "preset=common", *overrides])
-    if run is not None and read_config(run) != config:
+    overrides = [f"method={method}", "preset=common", *overrides, *BUDGET, f"seed={seed}", f"runs={folder}"]
+    begun = sorted(folder.glob("*/checkpoint.pt"))
+    if not begun:
+        return folder, overrides
+    run = begun[-1].parent
+    if read_config(run) != compose("train", overrides):
         sys.exit(f"{run} was trained with other settings: name another folder with --out.")
-    if run is None or not (run / DESCRIPTION).exists():
-        what = [f"resume={run}"] if run else ["--method", method, "--preset", "common", *overrides]
-        command = [sys.executable, "-m", "shiftbench", "train", *what]
+    return folder, [] if (run / DESCRIPTION).exists() else [f"resume={run}"]
+
+
+def _train(job: tuple[Path, list[str]]) -> None:
+    folder, arguments = job
+    if arguments:
         folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "shiftbench", "train", *arguments]
         with (folder / "training.log").open("a") as log:
             subprocess.run(command, check=True, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        print(f"trained {method}, seed {seed}", flush=True)
-    return max(folder.glob("*/" + DESCRIPTION)).parent
+        print(f"trained {folder.name}", flush=True)
 
 
 def scores(results: Results) -> pd.DataFrame:
