@@ -48,7 +48,7 @@ def curves(
         what: the quantity, for the alternative text ("ACC").
         size: in pixels.
         labelled: write the encoders' names and last values at the ends of their lines.
-        chance: a dotted level, what luck gives.
+        chance: a dotted level, what luck gives; named where the lines are.
     """
     with drawing():
         names = [short(line.label) for line in lines] if labelled else []
@@ -56,8 +56,6 @@ def curves(
         axes = headed(figure, title)
         if np.isfinite(chance):
             axes.axhline(chance, color=MUTED, linewidth=1, dashes=(1, 2))
-            beside = axes.get_yaxis_transform()
-            axes.text(0.02, chance + 0.015, "chance", color=MUTED, fontsize=8, transform=beside)
         for line in reversed(lines):  # the first encoder lies on top
             look = line.look
             axes.fill_between(line.severities, line.low, line.high, color=look.colour, alpha=0.2, linewidth=0)
@@ -67,7 +65,7 @@ def curves(
         percent_ticks(axes, "y", (0, 1))
         if labelled:
             axes.set_xlabel("severity")
-            _label_ends(figure, axes, lines)
+            _label_ends(figure, axes, lines, chance)
     return Drawing(name, _curves_in_words(title, what, lines), figure)
 
 
@@ -104,20 +102,23 @@ def heatmap(
     return Drawing(name, alt, figure)
 
 
-def _label_ends(figure: Figure, axes: Axes, lines: Sequence[Curve], gap: float = 0.065) -> None:
+def _label_ends(figure: Figure, axes: Axes, lines: Sequence[Curve], chance: float, gap: float = 0.065) -> None:
     """Names at the right ends, moved apart where lines end close together."""
-    ordered = sorted((line for line in lines if np.isfinite(line.mean[-1])), key=lambda line: line.mean[-1])
-    heights = [line.mean[-1] for line in ordered]
+    ends = [
+        (line.mean[-1], f"{short(line.label)} {percent(line.mean[-1])}", INK, line.look.marker, line.look.colour)
+        for line in lines
+    ]
+    ends = sorted(end for end in [*ends, (chance, "chance", MUTED, "_", MUTED)] if np.isfinite(end[0]))
+    heights = [end[0] for end in ends]
     for i in range(1, len(heights)):
         heights[i] = max(heights[i], heights[i - 1] + gap)
     above = max(max(heights, default=0) - 1, 0)
-    for line, height in zip(ordered, heights, strict=True):
-        look, place = line.look, (line.severities[-1], height - above)
-        beside: Style = {"xytext": (19, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
-        mark = offset_copy(axes.transData, figure, x=12, units="points")
-        axes.plot(*place, look.marker, color=look.colour, markersize=4.5, transform=mark, clip_on=False)
-        text = f"{short(line.label)} {percent(line.mean[-1])}"
-        axes.annotate(text, place, color=INK, **beside)
+    mark = offset_copy(axes.transData, figure, x=12, units="points")
+    beside: Style = {"xytext": (19, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
+    for (_, text, ink, marker, colour), height in zip(ends, heights, strict=True):
+        place = max(axes.get_xticks()), height - above
+        axes.plot(*place, marker, color=colour, markersize=4.5, transform=mark, clip_on=False)
+        axes.annotate(text, place, color=ink, **beside)
 
 
 def _curves_in_words(title: str, what: str, lines: Sequence[Curve]) -> str:

@@ -7,11 +7,14 @@ import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from shiftbench.reports.names import condition_name
 
 THUMBNAIL = 64  # pixels; larger images are reduced
 SMALL = 40  # images up to this size are shown at twice their size
@@ -33,17 +36,28 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """A cluster's most typical images; None where it holds none."""
+
+    name: str
+    clean: Picture | None
+    shifted: Picture | None
+
+
+@dataclass(frozen=True)
 class Examples:
     """The pictures of one encoder.
 
     Attributes:
-        typical: one strip per cluster.
+        condition: how people read the shifted condition of ``typical``; empty where only clean images are known.
+        typical: the clusters that hold an image.
         hidden: how many clusters are not shown.
         switching: images that change their cluster in most conditions, most restless first.
         arrays: what the archive holds, for the map.
     """
 
-    typical: list[Picture]
+    condition: str
+    typical: list[Cluster]
     hidden: int
     switching: list[Picture]
     arrays: Arrays
@@ -75,13 +89,7 @@ def examples(folder: Path, encoder: Mapping[str, Any]) -> Examples | None:
     arrays = load(folder / "examples" / f"{encoder['slug']}.npz")
     if arrays is None:
         return None
-    typical, switching = [], []
-    if "typical" in arrays:
-        for cluster, (images, index) in enumerate(zip(arrays["typical"], arrays["typical_index"], strict=True)):
-            known = images[index >= 0]
-            if len(known) and cluster < CLUSTERS_SHOWN:
-                alt = f"The {len(known)} images nearest to the centre of cluster {cluster}"
-                typical.append(_strip(known, alt, f"{cluster}", places=len(images)))
+    switching = []
     if "switching" in arrays:
         for image, rate in zip(arrays["switching"], arrays["switching_rate"], strict=True):
             if rate > 0:
@@ -90,10 +98,39 @@ def examples(folder: Path, encoder: Mapping[str, Any]) -> Examples | None:
                     _strip(image[None], f"An image that changes its cluster in {share} of the conditions", share)
                 )
     hidden = max(len(arrays.get("typical", ())) - CLUSTERS_SHOWN, 0)
-    return Examples(typical, hidden, switching, arrays)
+    condition = shifted_condition(arrays) if "typical_shifted" in arrays else ""
+    return Examples(condition, _clusters(arrays, condition), hidden, switching, arrays)
 
 
-def _strip(images: np.ndarray, alt: str, caption: str, places: int | None = None) -> Picture:
+def shifted_condition(arrays: Arrays) -> str:
+    """How people read the condition that moved the partitions most: ``contrast 5``; ``clean`` where none did."""
+    label = str(arrays["map_condition"])
+    name, _, severity = label.rpartition("-")
+    return condition_name(name, int(severity)) if severity.isdigit() else label
+
+
+def _clusters(arrays: Arrays, condition: str) -> list[Cluster]:
+    """The first clusters, each clean and shifted, without those that are empty on both sides."""
+    clean = _typical(arrays, "typical", "clean")
+    shifted = _typical(arrays, "typical_shifted", f"under {condition}")
+    both = enumerate(zip_longest(clean, shifted))
+    return [Cluster(str(cluster), *sides) for cluster, sides in both if any(sides)]
+
+
+def _typical(arrays: Arrays, name: str, how: str) -> list[Picture | None]:
+    """One strip per cluster."""
+    if name not in arrays:
+        return []
+    strips: list[Picture | None] = []
+    for images, index in list(zip(arrays[name], arrays[f"{name}_index"], strict=True))[:CLUSTERS_SHOWN]:
+        known = images[index >= 0]
+        count = f"{len(known)} images" if len(known) > 1 else "image"
+        alt = f"The {count} nearest to the centre of cluster {len(strips)}, {how}"
+        strips.append(_strip(known, alt, places=len(images)) if len(known) else None)
+    return strips
+
+
+def _strip(images: np.ndarray, alt: str, caption: str = "", places: int | None = None) -> Picture:
     """uint8 (n, H, W, 3) side by side, with transparent gaps, in a strip for ``places`` images."""
     tiles = [Image.fromarray(image) for image in images]
     for tile in tiles:

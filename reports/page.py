@@ -19,7 +19,7 @@ from shiftbench.reports import across, gallery, severity, sheets, stability, unl
 from shiftbench.reports.glossary import QUANTITIES, REFERENCES, TERMS
 from shiftbench.reports.groups import Group, file_name
 from shiftbench.reports.merge import encoders, sources
-from shiftbench.reports.names import condition_name, metric_name
+from shiftbench.reports.names import metric_name
 from shiftbench.reports.overview import Failure, Row, baseline_of, failures, overview
 from shiftbench.reports.points import embedding
 from shiftbench.reports.sheets import Sheet
@@ -198,11 +198,8 @@ def _maps(view: View, label: str, arrays: gallery.Arrays) -> list[Drawing]:
     if not {"map_clean", "map_shifted", "map_cluster"} <= set(arrays):
         return []
     clean, shifted, clusters = (arrays[name] for name in ("map_clean", "map_shifted", "map_cluster"))
-    condition = str(arrays["map_condition"])
-    name, _, severity = condition.rpartition("-")
     titles = {"clean": clean}
-    if condition != "clean":
-        titles[condition_name(name, int(severity)) if severity.isdigit() else condition] = shifted
+    titles.setdefault(gallery.shifted_condition(arrays), shifted)
     limits = np.array([clean.min(axis=0), clean.max(axis=0)])
     return [
         embedding(file_name("map", view, label, title), title, points, who=label, clusters=clusters, limits=limits)

@@ -188,7 +188,7 @@ def versus(name: str, title: str, dots: Sequence[Dot], *, what: str) -> Drawing:
         figure = panel(330, 300, left=44, bottom=40)
         axes = headed(figure, title)
         axes.grid(visible=True, axis="both")
-        axes.plot([low, high], [low, high], color=MUTED, linewidth=1, dashes=(1, 2))
+        axes.plot([low, high], [low, high], color=MUTED, linewidth=1, dashes=(1, 2), zorder=1)
         if predicted:
             slope, level = np.polyfit(logit(clean[inside]), logit(shifted[inside]), 1)
             x = np.linspace(max(low, 0.002), min(high, 0.998), 60)
@@ -201,6 +201,7 @@ def versus(name: str, title: str, dots: Sequence[Dot], *, what: str) -> Drawing:
             if dot.named:
                 left = dot.clean > (low + high) / 2
                 beside: Style = {"xytext": (-7 if left else 7, -4), "textcoords": "offset points", "fontsize": 8}
+                beside |= {"bbox": {"facecolor": PAPER, "linewidth": 0, "pad": 0.6}, "zorder": 1.5}  # lines end there
                 axes.annotate(short(dot.label), (dot.clean, dot.shifted), ha="right" if left else "left", **beside)
         axes.set_xlim(low, high)
         axes.set_ylim(low, high)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -45,27 +44,21 @@ def _compare(group: Group, shift: str, split: str) -> pd.DataFrame:
     # (encoders, resamples, conditions); NaN where a condition was not measured.
     means = np.array([one[:size] for one in entrants.values()])
     measured = np.isfinite(means[:, 0]) if len(means) else np.empty((0, 0), bool)
-    pairs = list(combinations(range(len(entrants)), 2))
-    common = np.array([(measured[a] & measured[b]).sum() for a, b in pairs], dtype=np.int64)
-    pairs = [pair for pair, count in zip(pairs, common, strict=True) if count]
-    if not pairs:
+    first, second = np.triu_indices(len(entrants), 1)
+    common = (measured.astype(np.int64) @ measured.T)[first, second]
+    first, second, common = (one[common > 0] for one in (first, second, common))
+    if not len(common):
         return pd.DataFrame()
-    own = [one[:, there].mean(axis=1) for one, there in zip(means, measured, strict=True)]
-    differences = np.array(
-        [
-            own[a] - own[b] if (measured[a] == measured[b]).all() else _difference(means, measured, a, b)
-            for a, b in pairs
-        ]
-    )
+    differences = _differences(means, measured, first, second)
     numbers = intervals(differences)
     alone, together = paired_tests(differences.T)
-    keys, shared = list(entrants), group.keys | {"split": split, "shift": shift}
-    columns: dict[str, Any] = {name: [value] * len(pairs) for name, value in shared.items()}
-    for side, members in zip("ab", zip(*pairs, strict=True), strict=True):
-        for place, name in enumerate(("encoder", "feature", "selection")):
-            columns[f"{name}_{side}"] = [keys[member][place] for member in members]
+    shared = group.keys | {"split": split, "shift": shift}
+    columns: dict[str, Any] = {name: [value] * len(common) for name, value in shared.items()}
+    for side, members in (("a", first), ("b", second)):
+        for name, values in zip(("encoder", "feature", "selection"), zip(*entrants, strict=True), strict=True):
+            columns[f"{name}_{side}"] = np.array(values, dtype=object)[members]
     columns |= {"difference": numbers[:, 0], "low": numbers[:, 1], "high": numbers[:, 2]}
-    columns |= {"p": alone, "p_holm": holm(alone), "p_joint": together, "n_conditions": common[common > 0]}
+    columns |= {"p": alone, "p_holm": holm(alone), "p_joint": together, "n_conditions": common}
     why = _NO_RESAMPLES if size == 1 else _NO_SPREAD
     return pd.DataFrame(columns | {"reason": np.where(np.isfinite(alone), "", why)})
 
@@ -74,7 +67,16 @@ def _has(runs: Runs, conditions: list[tuple[str, str, int]]) -> bool:
     return bool(len(runs)) and bool(np.isfinite(runs.means(conditions)[0]).any())
 
 
-def _difference(means: np.ndarray, measured: np.ndarray, a: int, b: int) -> np.ndarray:
-    """(resamples,) mean over the conditions that both have."""
-    both = measured[a] & measured[b]
-    return (means[a][:, both] - means[b][:, both]).mean(axis=1)
+def _differences(means: np.ndarray, measured: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(pairs, resamples): each pair's difference in the mean over the conditions that both have."""
+    sets, which = np.unique(measured, axis=0, return_inverse=True)  # mostly one: all conditions
+    kinds, kind = np.unique(which.ravel()[np.stack([first, second])], axis=1, return_inverse=True)
+    scores = np.where(np.isfinite(means), means, 0)
+    found = np.empty((len(first), means.shape[1]))
+    for place, (one, other) in enumerate(kinds.T):
+        both, here = sets[one] & sets[other], np.flatnonzero(kind.ravel() == place)
+        members, own = np.unique(np.stack([first[here], second[here]]), return_inverse=True)
+        a, b = own.reshape(2, -1)
+        mean = scores[members] @ both / both.sum()
+        found[here] = mean[a] - mean[b]
+    return found

@@ -86,22 +86,27 @@ def _save_encoder(plan: Plan, entrant: Entrant, path: Path) -> None:
     features = _features(plan, entrant, CLEAN)
     if clean is None or features is None:
         return
-    arrays = _typical(plan, clean.labels[0, 0], features) | _consensus(clean)
-    if made:
-        arrays |= _switching(plan, clean.labels[0, 0], [one.labels[0, 0] for one in made.values()])
-    worst = min(made, key=lambda one: paired_agreement(clean.labels[0], made[one].labels[0])) if made else CLEAN
+    frozen = "frozen" in clean.protocols  # only its clusters are the same ones under every condition
+    shown = clean.protocols.index("frozen") if frozen else 0
+    worst = min(made, key=lambda one: paired_agreement(clean.labels[shown], made[one].labels[shown]), default=CLEAN)
     moved = _features(plan, entrant, worst)
+    if moved is None:
+        worst, moved = CLEAN, features
+    partition, k = clean.labels[shown, 0], int(clean.ks[shown])
+    arrays = _consensus(clean.labels[shown], k) | _typical(plan, CLEAN, partition, features, k, "typical")
+    if frozen and made:
+        arrays |= _switching(plan, partition, [one.labels[shown, 0] for one in made.values()])
+    if frozen and worst != CLEAN:
+        arrays |= _typical(plan, worst, made[worst].labels[shown, 0], moved, k, "typical_shifted")
     rows = np.unique(np.linspace(0, len(features) - 1, min(MAPPED, len(features))).round().astype(int))
-    arrays |= _map(features, features if moved is None else moved, rows, worst)
-    _save(path, arrays | _colours(plan, clean.labels[0, 0], rows))
+    _save(path, arrays | _map(features, moved, rows, worst) | _colours(plan, partition, rows))
 
 
-def _consensus(clean: Partitions) -> dict[str, np.ndarray]:
-    """What the partitions of all seeds have in common: one partition, and how far each image is agreed on, both (N,)."""
-    labels = clean.labels[0]
+def _consensus(labels: np.ndarray, k: int) -> dict[str, np.ndarray]:
+    """What partitions (S, N) have in common: one partition, and how far each image is agreed on, both (N,)."""
     if len(labels) < 2:
         return {}
-    together = consensus_partition(labels, int(clean.ks[0]))
+    together = consensus_partition(labels, k)
     return {"consensus": together.labels, "sample_consensus": sample_consensus(labels)}
 
 
@@ -118,33 +123,42 @@ def _features(plan: Plan, entrant: Entrant, condition: Condition) -> np.ndarray 
     return None if isinstance(features, Exception) else features
 
 
-def _typical(plan: Plan, partition: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
-    """The images nearest to the mean of each cluster of the clean test split, (k, TYPICAL)."""
-    index = np.full((min(int(partition.max()) + 1, CLUSTERS), TYPICAL), -1, dtype=np.int64)
+def _typical(
+    plan: Plan, condition: Condition, partition: np.ndarray, features: np.ndarray, k: int, name: str
+) -> dict[str, np.ndarray]:
+    """The images nearest to the mean of each cluster under a condition, (k, TYPICAL); their positions, -1 for none."""
+    index = np.full((min(k, CLUSTERS), TYPICAL), -1, dtype=np.int64)
     for cluster in range(len(index)):
         members = np.flatnonzero(partition == cluster)
         if len(members):
             away = np.linalg.norm(features[members] - features[members].mean(axis=0), axis=1)
             nearest = members[np.argsort(away, kind="stable")][:TYPICAL]
             index[cluster, : len(nearest)] = nearest
-    pictures = _pictures(_images(plan, np.maximum(index, 0).ravel()))
+    pictures = _seen(plan, condition, np.maximum(index, 0).ravel())
     pictures = pictures.reshape(*index.shape, *pictures.shape[1:])
     pictures[index < 0] = 255
-    return {"typical": pictures, "typical_index": index}
+    return {name: pictures, f"{name}_index": index}
 
 
-def _images(plan: Plan, positions: np.ndarray) -> torch.Tensor:
-    """uint8 (n, 3, H, W) of scored clean images."""
-    rows = plan.sample(CLEAN).rows
-    assert rows is not None
-    return plan.data.test.images[np.asarray(rows)[positions]]
+def _seen(plan: Plan, condition: Condition, positions: np.ndarray) -> np.ndarray:
+    """Thumbnails, uint8 (n, H, W, 3), of scored images as they are under a condition."""
+    sample = plan.sample(condition)
+    pictures = []
+    for start in range(0, len(positions), plan.batch_size):
+        chosen = positions[start : start + plan.batch_size]
+        rows = np.asarray(sample.rows)[chosen]
+        images = plan.data.test.images[rows] if sample.images is None else sample.images[chosen]
+        if sample.change is not None:
+            images = sample.change(images, torch.from_numpy(rows))
+        pictures.append(_pictures(images))
+    return np.concatenate(pictures)
 
 
 def _switching(plan: Plan, clean: np.ndarray, shifted: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """The images that leave their clean cluster under most conditions."""
     rate = np.mean([partition != clean for partition in shifted], axis=0)
     index = np.argsort(-rate, kind="stable")[:SWITCHING]
-    return {"switching": _pictures(_images(plan, index)), "switching_index": index, "switching_rate": rate[index]}
+    return {"switching": _seen(plan, CLEAN, index), "switching_index": index, "switching_rate": rate[index]}
 
 
 def _map(clean: np.ndarray, shifted: np.ndarray, rows: np.ndarray, worst: Condition) -> dict[str, np.ndarray]:

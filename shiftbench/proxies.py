@@ -17,7 +17,7 @@ import pandas as pd
 from shiftbench.metrics.correlation import RankCorrelations
 from shiftbench.registry import METRICS
 from shiftbench.results import ok
-from shiftbench.runs import CHANCE, CLEAN, CONDITION, ENTRANT, interval
+from shiftbench.runs import CHANCE, CLEAN, CONDITION, ENTRANT, intervals
 from shiftbench.schema import PROXIES, PROXY_KEYS, typed
 
 ALL = "all"
@@ -74,15 +74,14 @@ def _drops(cells: pd.DataFrame) -> pd.DataFrame:
     means = measured.groupby([*keys, *_POINT], sort=False)["value"].mean().reset_index()
     clean = means[means["shift"] == CLEAN[0]].drop(columns=CONDITION).rename(columns={"value": "clean"})
     shifted = means[~means["shift"].isin([CLEAN[0], CHANCE[0]])].merge(clean, on=[*keys, "split"], how="left")
-    from_clean = shifted["metric"].map(lambda name: name in METRICS and METRICS[name].group == "shift").astype(bool)
+    from_clean = _kind(shifted["metric"]) == "shift"
     shifted["drop"] = shifted["clean"].mask(from_clean, 0.0) - shifted["value"]
     return shifted.dropna(subset=["drop"])
 
 
 def _quantities(drops: pd.DataFrame, stability: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, list[str]]]:
     """What needs no labels, with ``metric`` and ``drop``, and the columns that say which points it is of."""
-    group = drops["metric"].map(lambda name: METRICS[name].group if name in METRICS else "").astype(object)
-    unlabelled = drops[group.isin(["partition", "features", "shift"])]
+    unlabelled = drops[_kind(drops["metric"]).isin(["partition", "features", "shift"])]
     of_features = unlabelled["clusterer"] == _FEATURES
     yield unlabelled[~of_features], [*ENTRANT, "data", *_CLUSTERED, *_POINT]
     yield unlabelled[of_features], [*ENTRANT, "data", *_POINT]
@@ -96,6 +95,13 @@ def _quantities(drops: pd.DataFrame, stability: pd.DataFrame) -> Iterator[tuple[
     shifted = means[means["shift"] != CLEAN[0]].merge(clean, on=[*same, "metric"], how="left")
     shifted["drop"] = shifted["clean"].mask(shifted["metric"].str.startswith("shift_"), 1.0) - shifted["mean"]
     yield shifted.dropna(subset=["drop"]), keys
+
+
+def _kind(metrics: pd.Series) -> pd.Series:
+    """What each metric describes, as registered; empty for others."""
+    return metrics.map({name: METRICS[name].group if name in METRICS else "" for name in metrics.unique()}).astype(
+        object
+    )
 
 
 def _wide(drops: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -120,12 +126,14 @@ def _selections(points: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataF
             yield names | {"shift": ALL}, part
 
 
-def _correlate(points: pd.DataFrame, scores: Sequence[str], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _correlate(points: pd.DataFrame, scores: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
     """Both coefficients of every score with every quantity, over the points that have both."""
     known = points[[*scores, *names]].notna()
     complete = {name: known[name].to_numpy() for name in [*scores, *names]}
     condition = points.groupby(_POINT, sort=False).ngroup().to_numpy()
     correlations: dict[bytes, RankCorrelations] = {}
+    rows: list[dict[str, Any]] = []
+    resampled: list[np.ndarray] = []  # both coefficients of each row with enough conditions
     for score in scores:
         for name in names:
             both = complete[score] & complete[name]
@@ -133,15 +141,20 @@ def _correlate(points: pd.DataFrame, scores: Sequence[str], names: Sequence[str]
                 continue
             distinct, conditions = np.unique(condition[both], return_inverse=True)
             count = len(distinct)
-            row: dict[str, Any] = {"metric": score, "proxy": name, "n": count}
+            rows.append({"metric": score, "proxy": name, "n": count})
             if count < MIN_CONDITIONS:
-                yield row | {"reason": f"needs {MIN_CONDITIONS} conditions, has {count}"}
+                rows[-1]["reason"] = f"needs {MIN_CONDITIONS} conditions, has {count}"
                 continue
             if both.tobytes() not in correlations:
                 values = points.loc[both, [*scores, *names]].fillna(0.0).to_numpy(float).T
                 correlations[both.tobytes()] = RankCorrelations(values, conditions, RESAMPLES)
+            found, pair = correlations[both.tobytes()], [[*scores, *names].index(one) for one in (score, name)]
+            resampled += [found.spearman(*pair), found.kendall(*pair)]
+    bounded = iter(intervals(np.array(resampled).reshape(-1, 1 + RESAMPLES)).tolist())
+    for row in rows:
+        if "reason" not in row:
             for coefficient in ("spearman", "kendall"):
-                resampled = getattr(correlations[both.tobytes()], coefficient)
-                numbers = interval(resampled(*([*scores, *names].index(one) for one in (score, name))))
-                row |= dict(zip((coefficient, f"{coefficient}_low", f"{coefficient}_high"), numbers, strict=True))
-            yield row | {"reason": "" if np.isfinite(row["spearman"]) else "one of the two does not vary"}
+                columns = coefficient, f"{coefficient}_low", f"{coefficient}_high"
+                row |= dict(zip(columns, next(bounded), strict=True))
+            row["reason"] = "" if np.isfinite(row["spearman"]) else "one of the two does not vary"
+    return rows

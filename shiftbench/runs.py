@@ -14,6 +14,7 @@ from shiftbench.metrics.resample import TRAININGS, draw_weights
 from shiftbench.results import draw_columns, ok
 
 RESAMPLES, LEVEL = 1000, 0.95
+_BLOCK = 1000  # quantities bounded at once: their resamples stay in the processor's cache
 CONDITION = ["shift", "corruption", "severity"]
 CLEAN, CHANCE = ("clean", "", 0), ("chance", "", 0)
 ENTRANT = ["encoder", "feature", "selection"]
@@ -166,15 +167,25 @@ def intervals(resampled: np.ndarray) -> np.ndarray:
     """
     found = np.full((len(resampled), 3), np.nan)
     found[:, 0] = resampled[:, 0]
-    if resampled.shape[1] == 1:
-        return found + 0.0
-    levels = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    defined = np.isfinite(resampled[:, 1:]) & np.isfinite(resampled[:, :1])
-    whole = defined.all(axis=1)
-    found[whole, 1:] = np.quantile(resampled[whole, 1:], levels, axis=1).T
-    for place in np.flatnonzero(~whole & defined.any(axis=1)):
-        found[place, 1:] = np.quantile(resampled[place, 1:][defined[place]], levels)
+    for start in range(0, len(found) if resampled.shape[1] > 1 else 0, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        found[rows, 1:] = _bounds(resampled[rows])
     return found + 0.0  # never -0.0
+
+
+def _bounds(resampled: np.ndarray) -> np.ndarray:
+    """(quantities, 2): both ends of ``LEVEL``, as np.quantile has them.
+
+    A whole sort of many short rows is several times quicker than the partition that numpy makes of them.
+    """
+    defined = np.isfinite(resampled[:, 1:]) & np.isfinite(resampled[:, :1])
+    values = np.where(defined, resampled[:, 1:], np.nan)
+    values.sort(axis=1)  # NaN last
+    places = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2]) * (defined.sum(axis=1, keepdims=True) - 1).clip(0)
+    below = places.astype(np.int64)
+    low, high = (np.take_along_axis(values, one, axis=1) for one in (below, np.ceil(places).astype(np.int64)))
+    share, between = places - below, high - low
+    return np.where(share < 0.5, low + between * share, high - between * (1 - share))
 
 
 @dataclass(frozen=True)

@@ -161,9 +161,15 @@ def _areas(group: Group, runs: Runs, conditions: Sequence[ConditionKey], clean: 
             curves.setdefault(condition[1], []).append(condition)
     if not curves:
         return {}
-    before = runs.means([clean])[:, 0]
-    areas = [severity_area(before, runs.means(curve), [degree for *_, degree in curve]) for curve in curves.values()]
-    return {"area": group.sign * np.mean(areas, axis=0)}
+    alike: dict[tuple[int, ...], list[ConditionKey]] = {}  # the curves of equal severities, one behind the other
+    for curve in curves.values():
+        alike.setdefault(tuple(degree for *_, degree in curve), []).extend(curve)
+    before = runs.means([clean])
+    areas = [
+        severity_area(before, runs.means(points).reshape(len(before), -1, len(degrees)), degrees)
+        for degrees, points in alike.items()
+    ]
+    return {"area": group.sign * np.concatenate(areas, axis=1).mean(axis=1)}
 
 
 class _Yardstick:

@@ -109,6 +109,24 @@ def test_a_pair_is_compared_on_what_both_have():
     assert pair(compare(table), "zeta", "pixels")["n_conditions"] == 4
 
 
+def test_each_pair_has_its_own_conditions():
+    failed = {("alpha", CONDITIONS[0]), ("alpha", CONDITIONS[1]), ("zeta", CONDITIONS[1]), ("beta", CONDITIONS[3])}
+    table = cells(LEVELS | {"beta": 0.5, "gamma": 0.4}, failed=failed)
+    draws = drawn(table)
+    found = compare(table, draws)
+    assert len(found[found["shift"] == "corruption"]) == 10
+    for a, b in itertools.combinations(table["encoder"].unique(), 2):
+        lost = {condition for encoder, condition in failed if encoder in (a, b)}
+        keys = [key for key in CONDITIONS if key not in lost]
+        sides = []
+        for encoder in (a, b):
+            rows = draws[draws["encoder"] == encoder].set_index(["shift", "corruption", "severity"])
+            sides.append(rows.loc[keys].filter(regex=r"^b\d").to_numpy(np.float64).mean(axis=0))
+        one = pair(found, a, b)
+        assert one["n_conditions"] == len(keys)
+        assert [one["low"], one["high"]] == pytest.approx(np.quantile(sides[0] - sides[1], [0.025, 0.975]), abs=1e-12)
+
+
 def test_nothing_in_common_is_no_pair():
     table = cells(failed={("alpha", condition) for condition in CONDITIONS})
     found = compare(table)

@@ -5,10 +5,12 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.integrate import trapezoid
 
 from shiftbench.metrics.resample import TRAININGS, draw_weights
 from shiftbench.metrics.robustness import effective_robustness, mce
 from shiftbench.results import DRAW_KEYS, cells_table, draws_table
+from shiftbench.runs import intervals
 from shiftbench.schema import validate
 from shiftbench.summary import CONDITION, RESAMPLES, Runs, interval, summarize
 
@@ -109,6 +111,20 @@ def test_interval_against_an_independent_bootstrap():
     found = row(summarize(table), "pixels")
     # The 2.5 % quantile of 1,000 draws has a standard error of about 0.085 standard deviations.
     assert [found["clean_low"], found["clean_high"]] == pytest.approx([low, high], abs=0.3 * draws.std())
+
+
+@pytest.mark.parametrize("resamples", [1, 2, 7, 400])
+def test_bounds_are_quantiles_of_the_resamples_that_are_defined(resamples):
+    noise = np.random.default_rng(0)
+    values = noise.normal(size=(2500, 1 + resamples))
+    values[noise.random(values.shape) < 0.1] = np.nan
+    values[3, 1:], values[4, 1:] = np.nan, 0.25
+    found = intervals(values)
+    for numbers, row in zip(found, values, strict=True):
+        known = row[1:][np.isfinite(row[1:])]
+        bounded = np.isfinite(row[0]) and len(known)
+        wanted = np.quantile(known, [0.025, 0.975]) if bounded else [np.nan, np.nan]
+        np.testing.assert_allclose(numbers, [row[0], *wanted], rtol=1e-14, atol=1e-14)
 
 
 def test_bounds_of_two_runs_are_the_runs():
@@ -330,6 +346,16 @@ def test_area_by_hand():
         areas.append(sum((lost[i] + lost[i + 1]) / 2 for i in range(3)) / 3)
     assert found["area"] == pytest.approx(np.mean(areas))
     assert found["area_low"] < found["area"] < found["area_high"]
+
+
+def test_area_of_corruptions_with_different_severities():
+    table = cells(conditions=[*CONDITIONS, ("corruption", "frost", 1), ("corruption", "frost", 4)])
+    found, means = row(summarize(table), "pixels"), by_hand(table, "pixels")
+    areas = []
+    for corruption, severities in (("fog", (1, 2, 3)), ("snow", (1, 2, 3)), ("frost", (1, 4))):
+        scores = means["clean"].item(), *(means["corruption", corruption, s] for s in severities)
+        areas.append(scores[0] - trapezoid(scores, [0, *severities]) / severities[-1])
+    assert found["area"] == pytest.approx(np.mean(areas))
 
 
 def test_area_needs_every_severity():

@@ -283,7 +283,10 @@ def _write_examples(recipe: Recipe, folder: Path) -> None:
             "map_shifted": ((flat[:360] * 0.3 + noise.normal(0, 3, (360, 64))) @ axes.T).astype(np.float32),
         }  # fmt: skip
         if recipe.corruptions:
+            moved = np.where(np.arange(10)[:, None] == 3, -1, index[:, ::-1])  # cluster 3 loses all of its images
+            dull = (typical[:, ::-1] * 0.4 + 90).astype(np.uint8)
             arrays |= {
+                "typical_shifted": dull, "typical_shifted_index": moved,
                 "switching": images[100:124], "switching_index": np.arange(100, 124),
                 "switching_rate": np.linspace(1 - level / 4, 0.6, 24),
             }  # fmt: skip

@@ -406,6 +406,49 @@ def test_examples_without_a_shift(page, walk):
     assert "The corruptions" not in headings
 
 
+def test_clusters_are_shown_clean_and_shifted(build, walk):
+    walker = walk(report(build(examples=True, encoders=[("concurl", 0, 0.8)], corruptions=("fog",))).read_text())
+    (box,) = walker.all("div", class_="strips sides")
+    (heads,) = walker.all("p", class_="heads")
+    assert heads["text"] == "cleancontrast 5"
+    strips = [one for one in walker.all("figure", class_="strip") if box in one["parents"]]
+    found = [[one["attrs"].get("alt") for one in walker.all("img") if strip in one["parents"]] for strip in strips]
+    assert found[0] == [
+        "The 8 images nearest to the centre of cluster 0, clean",
+        "The 8 images nearest to the centre of cluster 0, under contrast 5",
+    ]
+    assert found[3] == ["The 8 images nearest to the centre of cluster 3, clean"]
+    assert strips[3]["text"] == "3cleancontrast 5no image under contrast 5"
+    assert [len(one) for one in found] == [2, 2, 2, 1, 2, 2, 2, 2, 2, 2]
+
+
+def test_examples_written_before_clusters_were_shown_shifted(build, walk):
+    folder = build(examples=True, encoders=[("concurl", 0, 0.8)], corruptions=("fog",))
+    archive = folder / "examples" / "concurl-seed0.npz"
+    with np.load(archive) as file:
+        kept = {name: file[name] for name in file.files if not name.startswith("typical_shifted")}
+    np.savez(archive, **kept)
+    walker = walk(report(folder).read_text())
+    assert not walker.all("p", class_="heads")
+    (strips,) = walker.all("div", class_="strips")
+    alts = [one["attrs"]["alt"] for one in walker.all("img") if strips in one["parents"]]
+    assert alts[0] == "The 8 images nearest to the centre of cluster 0, clean"
+    assert len(alts) == 10
+
+
+def test_clusters_empty_on_both_sides_are_left_out(build, walk):
+    folder = build(examples=True, encoders=[("concurl", 0, 0.8)], corruptions=("fog",))
+    archive = folder / "examples" / "concurl-seed0.npz"
+    with np.load(archive) as file:
+        arrays = dict(file)
+    arrays["typical_index"][[3, 4]] = -1
+    np.savez(archive, **arrays)
+    walker = walk(report(folder).read_text())
+    strips = [one["text"] for one in walker.all("figure", class_="strip") if "clean" in one["text"]]
+    assert [text[0] for text in strips] == list("012456789")
+    assert strips[3] == "4cleanno image cleancontrast 5"
+
+
 def test_large_example_images_become_thumbnails(build, walk):
     folder = build(examples=True, encoders=[("concurl", 0, 0.8)], corruptions=("fog",))
     noise = np.random.default_rng(0).integers(0, 256, (10, 8, 224, 224, 3), np.uint8)
