@@ -37,34 +37,41 @@ class RankCorrelations:
         drawn = draw_weights(count, resamples, seed, CONDITIONS)
         self._weights = np.column_stack([np.ones(count), drawn])
         self._ranks = [self._centred_ranks(one) for one in self._values]
-        self._untied = [self._pairs(one, one) for one in self._values]
+        self._weighted = [self._weights[self._groups] * one for one in self._ranks]
+        self._squares = [_products(*one) for one in zip(self._weighted, self._ranks, strict=True)]
+        order = np.argsort(self._groups, kind="stable")
+        self._starts = np.searchsorted(self._groups[order], np.arange(count + 1))
+        self._places = [np.unique(one, return_inverse=True)[1][order].astype(np.int32) for one in self._values]
+        self._untied = [self._pairs(one, one) for one in range(len(self._values))]
 
     def spearman(self, first: int, second: int) -> Values:
         """float64 ``(1 + B,)``: the plain coefficient of two variables, then its resamples; NaN where one is constant."""
-        weights = self._weights[self._groups]
-        a, b = self._ranks[first], self._ranks[second]
-        return _quotient((weights * a * b).sum(axis=0), (weights * a * a).sum(axis=0) * (weights * b * b).sum(axis=0))
+        products = _products(self._weighted[first], self._ranks[second])
+        return _quotient(products, self._squares[first] * self._squares[second])
 
     def kendall(self, first: int, second: int) -> Values:
         """float64 ``(1 + B,)``: as :meth:`spearman`, for Kendall's tau-b."""
-        return _quotient(
-            self._pairs(self._values[first], self._values[second]), self._untied[first] * self._untied[second]
-        )
+        return _quotient(self._pairs(first, second), self._untied[first] * self._untied[second])
 
     def _centred_ranks(self, values: Values) -> Values:
         """float64 (P, 1 + B): mean ranks of the resampled points, less their mean."""
         _, tie = np.unique(values, return_inverse=True)
-        weights = self._weights[self._groups]
         order = np.argsort(tie, kind="stable")
-        starts = np.flatnonzero(np.diff(tie[order], prepend=-1))
-        totals = np.add.reduceat(weights[order], starts, axis=0)
-        ranks = (np.cumsum(totals, axis=0) - totals / 2)[tie]
-        return ranks - (ranks * weights).sum(axis=0) / weights.sum(axis=0)
+        member = self._groups[order, None] == np.arange(len(self._weights))
+        tied = np.add.reduceat(member, np.flatnonzero(np.diff(tie[order], prepend=-1)), axis=0, dtype=np.float64)
+        ranks = ((np.cumsum(tied, axis=0) - tied / 2) @ self._weights)[tie]  # of each group, how many stand before
+        weights = self._weights[self._groups]
+        return ranks - _products(ranks, weights) / weights.sum(axis=0)
 
-    def _pairs(self, first: Values, second: Values) -> Values:
+    def _pairs(self, first: int, second: int) -> Values:
         """float64 (1 + B,): concordant less discordant pairs of resampled points."""
-        between = _concordance(first, second, self._groups, len(self._weights))
+        between = _concordance(self._places[first], self._places[second], self._starts)
         return ((between @ self._weights) * self._weights).sum(axis=0)
+
+
+def _products(first: Values, second: Values) -> Values:
+    """float64 (1 + B,): inner products of the columns."""
+    return np.einsum("pb,pb->b", first, second)
 
 
 def _quotient(products: Values, squares: Values) -> Values:
@@ -73,12 +80,24 @@ def _quotient(products: Values, squares: Values) -> Values:
 
 
 @njit(nogil=True, cache=True)
-def _concordance(first: Values, second: Values, groups: Ids, count: int) -> NDArray[np.float64]:
-    """float64 (groups, groups): concordant less discordant pairs of points of two groups."""
+def _concordance(first: NDArray[np.int32], second: NDArray[np.int32], starts: Ids) -> Values:
+    """float64 (groups, groups): concordant less discordant pairs of points of two groups.
+
+    Args:
+        first, second: (P,), the place of each point among a variable's values; the points of a group stand together.
+        starts: (groups + 1,), where each group begins, and the end.
+    """
+    count = len(starts) - 1
     found = np.zeros((count, count))
-    for i in range(len(first)):
-        for j in range(i):
-            sign = np.sign(first[i] - first[j]) * np.sign(second[i] - second[j])
-            found[groups[i], groups[j]] += sign
-            found[groups[j], groups[i]] += sign
+    for group in range(count):
+        for i in range(starts[group], starts[group + 1]):
+            a, b = first[i], second[i]
+            for other in range(group + 1):
+                total = np.int32(0)
+                for j in range(starts[other], starts[other + 1]):
+                    total += (np.int32(a > first[j]) - np.int32(a < first[j])) * (
+                        np.int32(b > second[j]) - np.int32(b < second[j])
+                    )
+                found[group, other] += total
+        found[:group, group] = found[group, :group]
     return found
