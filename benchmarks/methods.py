@@ -7,7 +7,7 @@
 bfloat16 on an evenly spaced part of the training split, on one thread, as many at once as there are cores. Nothing is
 chosen by labels: the last epoch's weights are scored, whatever they are. A run that was stopped goes on where it was.
 
-Prints two tables in Markdown: the scores, and what each training says of itself without labels.
+Writes OUT/report.html, and prints two tables in Markdown: the scores, and what each training says of itself without labels.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def main() -> None:
         limit=given.limit,
         results=given.out,
     )
+    shiftbench.report(given.out, given.out)
     print(markdown(scores(results)), markdown(diagnostics(runs)), sep="\n\n")
 
 
@@ -93,7 +94,10 @@ def scores(results: Results) -> pd.DataFrame:
     """One row per encoder and way of clustering, frozen: percent, with half of the interval over images and runs."""
     keys = ["encoder", "feature", "clusterer"]
     frozen = results.summary.query("protocol == 'frozen' and shift == 'corruption'").set_index(keys)
-    acc, ari = (frozen.query("metric == @metric") for metric in ("acc", "ari"))
+    probe = frozen.query("metric == 'acc' and clusterer == 'probe:knn'").droplevel("clusterer")
+    acc, ari = (
+        frozen.query("metric == @metric and not clusterer.str.startswith('probe')") for metric in ("acc", "ari")
+    )
     stability = results.stability.query("protocol == 'frozen' and metric == 'ari' and status == 'ok'").set_index(keys)
     starts = stability.query("axis == 'initialization' and shift == 'clean'").groupby(keys)["mean"].mean()
     moved = stability.query("axis == 'shift' and shift == 'corruption'").groupby(keys)["mean"].mean()
@@ -101,13 +105,16 @@ def scores(results: Results) -> pd.DataFrame:
         "ACC clean": _with_interval(acc, "clean"),
         "ACC corrupted": _with_interval(acc, "shifted"),
         "drop": _with_interval(acc, "drop"),
-        "worst": acc.apply(lambda row: f"{100 * row['worst']:.1f} {row['worst_case']}", axis=1),
+        "worst": acc.apply(lambda row: f"{100 * row['worst']:.1f} {row['worst_case'].replace('-', ' ')}", axis=1),
         "ARI clean": _percent(ari["clean"]),
         "ARI corrupted": _percent(ari["shifted"]),
         "stability": _percent(starts),
         "agreement": _percent(moved),
     }
-    return pd.DataFrame(columns).loc[acc.index].fillna("").reset_index()
+    table = pd.DataFrame(columns).loc[acc.index]
+    for name, column in (("k-NN clean", "clean"), ("k-NN corrupted", "shifted")):
+        table[name] = _percent(probe[column].reindex(table.index.droplevel("clusterer"))).to_numpy()
+    return table.replace("nan", "").fillna("").reset_index()
 
 
 def diagnostics(runs: list[Path]) -> pd.DataFrame:
