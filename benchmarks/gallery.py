@@ -27,7 +27,7 @@ from playwright.sync_api import sync_playwright
 from shiftbench.registry import METHODS
 
 DESK, PHONE = 1280, 400  # pixels
-CHECKPOINTS = {"akamaster/*.th": "?norm=imagenet", "phlippe/*.ckpt": ""}  # below DIR/checkpoints, and their options
+CHECKPOINTS = {"akamaster/*.th": "?norm=imagenet", "phlippe/*.ckpt": "?norm=cifar10"}  # below DIR/checkpoints
 
 
 def main() -> None:

@@ -91,7 +91,9 @@ def probe_curves(view: View) -> list[Group]:
                     lines.append(replace(curve, label=reader.name, look=reader.look))
             if len(lines) > len(view.protocols):
                 name = file_name("probes", view, shift, entrant.label)
-                panels.append(figures.curves(name, entrant.label, lines, what="mean accuracy", size=(310, 210)))
+                panels.append(
+                    figures.curves(name, entrant.label, lines, what="mean accuracy", size=(310, 210), top=view.top)
+                )
         groups.append(Group(panels, shift=shift if len(view.graded) > 1 else ""))
     return filled(groups)
 

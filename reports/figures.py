@@ -41,6 +41,7 @@ def curves(
     size: tuple[float, float] = (270, 190),
     labelled: bool = False,
     chance: float = float("nan"),
+    top: float = 1.0,
 ) -> Drawing:
     """Lines over severity with their bands.
 
@@ -49,6 +50,7 @@ def curves(
         size: in pixels.
         labelled: write the encoders' names and last values at the ends of their lines.
         chance: a dotted level, what luck gives; named where the lines are.
+        top: where the axis ends.
     """
     with drawing():
         names = [short(line.label) for line in lines] if labelled else []
@@ -62,10 +64,10 @@ def curves(
             axes.plot(line.severities, line.mean, **look.line, marker=look.marker, markersize=3.4)
         ticks = sorted({severity for line in lines for severity in line.severities})
         axes.set_xticks(ticks, [severity_name(tick) for tick in ticks])
-        percent_ticks(axes, "y", (0, 1))
+        percent_ticks(axes, "y", (0, top))
         if labelled:
             axes.set_xlabel("severity")
-            _label_ends(figure, axes, lines, chance)
+            _label_ends(figure, axes, lines, chance, top)
     return Drawing(name, _curves_in_words(title, what, lines), figure)
 
 
@@ -78,13 +80,14 @@ def heatmap(
     rows: Sequence[str],
     columns: Sequence[str],
     low: float,
+    high: float,
 ) -> Drawing:
-    """A grid of numbers (rows, columns) coloured from ``low`` to 1; what was not measured stays empty."""
+    """A grid of numbers (rows, columns) coloured from ``low`` to ``high``; what was not measured stays empty."""
     with drawing():
         figure = panel(330, 62 + ROW * len(rows), left=room(rows), bottom=36)
         axes = headed(figure, title)
-        axes.pcolormesh(values[::-1], vmin=low, vmax=1, cmap=HEAT, edgecolors=PAPER, linewidth=1.2)
-        dark = low + 0.62 * (1 - low)
+        axes.pcolormesh(values[::-1], vmin=low, vmax=high, cmap=HEAT, edgecolors=PAPER, linewidth=1.2)
+        dark = low + 0.62 * (high - low)
         for (row, column), value in np.ndenumerate(values[::-1]):
             colour = MUTED if np.isnan(value) else "#ffffff" if value < dark else "#0b0405"
             text = "–" if np.isnan(value) else f"{100 * value:.0f}"
@@ -102,8 +105,8 @@ def heatmap(
     return Drawing(name, alt, figure)
 
 
-def _label_ends(figure: Figure, axes: Axes, lines: Sequence[Curve], chance: float, gap: float = 0.065) -> None:
-    """Names at the right ends, moved apart where lines end close together."""
+def _label_ends(figure: Figure, axes: Axes, lines: Sequence[Curve], chance: float, top: float) -> None:
+    """Names at the right ends of an axis up to ``top``, moved apart where lines end close together."""
     ends = [
         (line.mean[-1], f"{short(line.label)} {percent(line.mean[-1])}", INK, line.look.marker, line.look.colour)
         for line in lines
@@ -111,8 +114,8 @@ def _label_ends(figure: Figure, axes: Axes, lines: Sequence[Curve], chance: floa
     ends = sorted(end for end in [*ends, (chance, "chance", MUTED, "_", MUTED)] if np.isfinite(end[0]))
     heights = [end[0] for end in ends]
     for i in range(1, len(heights)):
-        heights[i] = max(heights[i], heights[i - 1] + gap)
-    above = max(max(heights, default=0) - 1, 0)
+        heights[i] = max(heights[i], heights[i - 1] + 0.065 * top)
+    above = max(max(heights, default=0) - top, 0)
     mark = offset_copy(axes.transData, figure, x=12, units="points")
     beside: Style = {"xytext": (19, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
     for (_, text, ink, marker, colour), height in zip(ends, heights, strict=True):

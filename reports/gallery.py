@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from shiftbench.reports.names import condition_name
+from shiftbench.reports.style import data_uri
 
 THUMBNAIL = 64  # pixels; larger images are reduced
 SMALL = 40  # images up to this size are shown at twice their size
@@ -26,7 +25,7 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Picture:
-    """One strip of images as a PNG in a data URI, with the size at which it is shown."""
+    """One strip of images in a data URI, with the size at which it is shown."""
 
     uri: str
     alt: str
@@ -139,8 +138,5 @@ def _strip(images: np.ndarray, alt: str, caption: str = "", places: int | None =
     strip = Image.new("RGBA", ((width + GAP) * (places or len(tiles)) - GAP, height), (0, 0, 0, 0))
     for place, tile in enumerate(tiles):
         strip.paste(tile, (place * (width + GAP), 0))
-    file = io.BytesIO()
-    strip.save(file, format="PNG", optimize=True)
-    uri = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
     scale = 2 if width <= SMALL else 1
-    return Picture(uri, alt, scale * strip.width, scale * strip.height, caption)
+    return Picture(data_uri(strip), alt, scale * strip.width, scale * strip.height, caption)

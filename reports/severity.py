@@ -34,6 +34,7 @@ def mean_curves(view: View) -> list[Group]:
                             size=WIDE,
                             labelled=True,
                             chance=view.chance(protocol, metric, shift),
+                            top=view.top,
                         )
                     )
             groups.append(Group(panels, metric, shift=_if_several(view, shift)))
@@ -51,6 +52,7 @@ def corruption_curves(view: View) -> list[Group]:
                     lines,
                     what=f"{metric_name(metric)} with {protocol} clusters",
                     chance=view.chance(protocol, metric, shift),
+                    top=view.top,
                 )
                 for corruption in view.corruptions(shift)
                 if (lines := _score_curves(view, protocol, metric, shift, [corruption]))
@@ -107,7 +109,8 @@ def heatmaps(view: View) -> list[Group]:
                     what=f"{metric_name(metric)}, {protocol} clusters,",
                     rows=rows,
                     columns=["clean", *map(str, view.severities(shift))],
-                    low=float(np.clip(chance, 0, 0.9)) if np.isfinite(chance) else 0.0,
+                    low=float(np.clip(chance, 0, 0.9 * view.top)) if np.isfinite(chance) else 0.0,
+                    high=view.top,
                 )
                 for entrant in view.drawn
                 if np.isfinite(grid := _grid(view, entrant, protocol, metric, shift)).any()

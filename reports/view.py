@@ -148,6 +148,13 @@ class View:
         return [metric for metric in HEADLINE if metric in self.metrics] or self.metrics[:1]
 
     @cached_property
+    def top(self) -> float:
+        """Where the scale of all scores ends: half-way if nothing reaches there, so that low scores can be told apart."""
+        scores = self.cells.loc[self.cells["metric"].isin(self.headline), "value"].to_numpy()
+        known = np.concatenate([scores, self.probes[["clean", "shifted"]].to_numpy().ravel()])
+        return 0.5 if (known[np.isfinite(known)] <= 0.5).all() else 1.0
+
+    @cached_property
     def shifts(self) -> list[str]:
         """What was scored besides the clean split, or at least tried; the common corruptions first."""
         tried = {*self.cells.loc[self.cells["status"] != "skipped", "shift"].unique()}

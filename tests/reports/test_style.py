@@ -1,13 +1,19 @@
 """Drawings are valid SVG whatever names they hold, the same every time, and legible in both themes."""
 
+import base64
+import io
+import re
 import warnings
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shiftbench.reports import figures, points, style
-from shiftbench.reports.style import CSS_COLOURS, Look, looks
+from shiftbench.reports.points import embedding
+from shiftbench.reports.style import CSS_COLOURS, Look, data_uri, looks
 from shiftbench.reports.view import Curve
 
 NAMES = ["plain", "a$b$c_{d}", "<b>&\"'", "模型", "_hidden", "x" * 80, "v0.123456789"]
@@ -92,7 +98,9 @@ def test_colours_stand_out(role, theme):
 
 def test_heat_map_shows_what_is_missing():
     values = np.array([[0.9, 0.5], [0.9, np.nan]])
-    drawing = figures.heatmap("h", "x", values, what="ACC", rows=["fog", "snow"], columns=["clean", "1"], low=0.1)
+    drawing = figures.heatmap(
+        "h", "x", values, what="ACC", rows=["fog", "snow"], columns=["clean", "1"], low=0.1, high=1.0
+    )
     texts = [node.text for node in ElementTree.fromstring(drawing.inline()).iter() if node.tag.endswith("text")]
     assert texts.count("90") == 2
     assert "–" in texts
@@ -106,3 +114,38 @@ def test_strips_and_dumbbells_tell_their_numbers():
     frozen, refit = np.array([0.5, 0.6]), np.array([0.7, 0.6])
     pair = points.dumbbells("d", "mine", frozen, refit, what="ACC", rows=["a", "b"], limits=(0.5, 0.7), look=look)
     assert "by 10.0 points on average, from 0.0 to 20.0." in pair.alt
+
+
+@pytest.mark.parametrize("top", [0.5, 1.0])
+def test_names_at_the_ends_stay_beside_the_axis_and_apart(top):
+    lines = [curve(f"encoder {i}", look) for i, look in enumerate(looks([False] * 12))]
+    lines = [replace(line, mean=line.mean * 0.3 * top) for line in lines]
+    drawing = figures.curves("c", "x", lines, what="ACC", size=(390, 260), labelled=True, top=top)
+    (axes,) = drawing.figure.axes
+    heights = sorted(text.xy[1] for text in axes.texts)
+    assert len(heights) == 12
+    assert -0.05 * top < heights[0]
+    assert heights[-1] <= top
+    assert np.diff(heights).min() > 0.06 * top
+
+
+def test_pictures_are_what_was_drawn():
+    """Photographs up to the loss of their format, drawings up to 64 colours."""
+    rng = np.random.default_rng(0)
+    smooth = np.kron(rng.integers(0, 256, (4, 4, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    for drawn, most in ((False, 12), (True, 24)):
+        kind, _, text = data_uri(Image.fromarray(smooth), drawn=drawn).partition(";base64,")
+        assert kind in ("data:image/webp", "data:image/png")
+        again = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB"))
+        assert np.abs(again.astype(int) - smooth).mean() < most
+
+
+def test_a_rasterised_part_stays_in_the_svg():
+    points = np.random.default_rng(0).normal(size=(50, 2))
+    limits = np.array([points.min(axis=0), points.max(axis=0)])
+    drawing = embedding("m", "clean", points, who="x", clusters=np.arange(50) % 3, limits=limits)
+    found = re.findall(r"data:image/(\w+);base64,([\w+/=]+)", drawing.inline())
+    assert found
+    for _, text in found:
+        colours = Image.open(io.BytesIO(base64.b64decode(text))).convert("RGBA").getcolors(1 << 20)
+        assert 3 < len(colours) <= 64

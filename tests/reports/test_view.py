@@ -1,5 +1,7 @@
 """The numbers that figures are drawn from, against the cells."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -117,3 +119,11 @@ def test_names():
 )
 def test_percent(value, text):
     assert percent(value) == text
+
+
+def test_the_scale_ends_half_way_where_no_score_is_higher(results, view):
+    assert view.top == 1.0
+    low = results.cells.assign(value=results.cells["value"] * 0.4)
+    probes = results.summary.assign(clean=results.summary["clean"] * 0.4, shifted=results.summary["shifted"] * 0.4)
+    (halved,) = views(replace(results, cells=low, summary=probes))
+    assert halved.top == 0.5
