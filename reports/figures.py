@@ -18,6 +18,7 @@ from shiftbench.reports.style import (
     PAPER,
     ROW,
     Drawing,
+    apart,
     bare,
     drawing,
     headed,
@@ -112,14 +113,11 @@ def _label_ends(figure: Figure, axes: Axes, lines: Sequence[Curve], chance: floa
         for line in lines
     ]
     ends = sorted(end for end in [*ends, (chance, "chance", MUTED, "_", MUTED)] if np.isfinite(end[0]))
-    heights = [end[0] for end in ends]
-    for i in range(1, len(heights)):
-        heights[i] = max(heights[i], heights[i - 1] + 0.065 * top)
-    above = max(max(heights, default=0) - top, 0)
+    heights = apart([end[0] for end in ends], 0.065 * top, top)
     mark = offset_copy(axes.transData, figure, x=12, units="points")
     beside: Style = {"xytext": (19, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
     for (_, text, ink, marker, colour), height in zip(ends, heights, strict=True):
-        place = max(axes.get_xticks()), height - above
+        place = max(axes.get_xticks()), height
         axes.plot(*place, marker, color=colour, markersize=4.5, transform=mark, clip_on=False)
         axes.annotate(text, place, color=ink, **beside)
 

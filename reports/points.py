@@ -197,12 +197,6 @@ def versus(name: str, title: str, dots: Sequence[Dot], *, what: str) -> Drawing:
             axes.plot(
                 dot.clean, dot.shifted, dot.look.marker, color=dot.look.colour, markersize=6 if dot.named else 3.5
             )
-        for dot in dots if sum(dot.named for dot in dots) <= 6 else ():
-            if dot.named:
-                left = dot.clean > (low + high) / 2
-                beside: Style = {"xytext": (-7 if left else 7, -4), "textcoords": "offset points", "fontsize": 8}
-                beside |= {"bbox": {"facecolor": PAPER, "linewidth": 0, "pad": 0.6}, "zorder": 1.5}  # lines end there
-                axes.annotate(short(dot.label), (dot.clean, dot.shifted), ha="right" if left else "left", **beside)
         axes.set_xlim(low, high)
         axes.set_ylim(low, high)
         axes.set_xlabel("clean")

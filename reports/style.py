@@ -178,6 +178,15 @@ def percent_ticks(axes: Axes, which: str, limits: tuple[float, float]) -> None:
     axes.set(**{f"{which}ticks": ticks, f"{which}ticklabels": labels})
 
 
+def apart(heights: Sequence[float], gap: float, top: float) -> list[float]:
+    """Heights in rising order moved up until a ``gap`` lies between each two, then all down to below ``top``."""
+    moved = list(heights)
+    for i in range(1, len(moved)):
+        moved[i] = max(moved[i], moved[i - 1] + gap)
+    above = max(max(moved, default=top) - top, 0)
+    return [height - above for height in moved]
+
+
 def bare(axes: Axes) -> None:
     """Neither grid nor frame."""
     axes.grid(visible=False)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
 from shiftbench.comparisons import compare
+from shiftbench.parallel import parallel_map
 from shiftbench.proxies import proxies
 from shiftbench.results import TABLES, Results, in_order
 from shiftbench.summary import BASELINE, summarize
@@ -20,10 +22,16 @@ def conclude(measured: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> 
         baseline: the encoder whose errors normalise mCE.
     """
     cells, draws = measured["cells"], measured["draws"]
+    tables: list[Callable[[], pd.DataFrame]] = [  # the longest first
+        lambda: proxies(cells, measured["stability"]),
+        lambda: compare(cells, draws),
+        lambda: summarize(cells, baseline, draws),
+    ]
+    told, compared, summary = parallel_map(lambda table: table(), tables, os.cpu_count() or 1)
     return Results(
-        summary=summarize(cells, baseline, draws),
-        comparisons=compare(cells, draws),
-        proxies=proxies(cells, measured["stability"]),
+        summary=summary,
+        comparisons=compared,
+        proxies=told,
         cells=cells,
         recall=measured["recall"],
         stability=measured["stability"],

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import re
 import warnings
 from dataclasses import replace
@@ -149,3 +150,12 @@ def test_a_rasterised_part_stays_in_the_svg():
     for _, text in found:
         colours = Image.open(io.BytesIO(base64.b64decode(text))).convert("RGBA").getcolors(1 << 20)
         assert 3 < len(colours) <= 64
+
+
+@pytest.mark.parametrize("heights", [[], [0.3], [0.1, 0.11, 0.12], [0.2, 0.9, 0.95, 0.99]])
+def test_names_are_moved_apart_in_their_order(heights):
+    moved = style.apart(heights, 0.1, 1.0)
+    assert len(moved) == len(heights)
+    assert all(low + 0.1 <= high + 1e-12 for low, high in itertools.pairwise(moved))
+    assert max(moved, default=0) <= 1
+    assert style.apart([0.1, 0.5], 0.1, 1.0) == [0.1, 0.5]
