@@ -235,6 +235,7 @@ def _in_words(record: Mapping[str, Any] | None) -> str:
 
 
 def _quiet_intervals(sentence: str) -> Markup:
-    """The sentence with its intervals set back."""
+    """The sentence with its intervals set back; no line ends before a percent sign."""
+    sentence = sentence.replace(" %", "\N{NO-BREAK SPACE}%")
     found = re.sub(r"\((−?[\d.]+ to −?[\d.]+)\)", r'<span class="interval">(\1)</span>', str(escape(sentence)))
     return Markup(found)

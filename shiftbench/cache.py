@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from shiftbench.compat import NUMPY_HEADERS
 from shiftbench.console import say
 from shiftbench.errors import InputError
 from shiftbench.records import atomic_path, sha256, write_text
@@ -72,7 +73,8 @@ class FeatureCache:
         try:
             about = json.loads(description.read_text(encoding="utf-8"))
             whole = about["sha256"] == sha256(array)
-            features: np.ndarray | None = np.load(array, mmap_mode="r", allow_pickle=False) if whole else None
+            with NUMPY_HEADERS:
+                features: np.ndarray | None = np.load(array, mmap_mode="r", allow_pickle=False) if whole else None
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):

@@ -14,9 +14,13 @@ from functools import cache
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from types import ModuleType
 from typing import Any
+
+# Held by threads while they read numpy's files: their headers are parsed as Python, and Python 3.11 counts the depth of its
+# parser for all threads together, so that two at once may end in a SystemError (python/cpython issue 106905).
+NUMPY_HEADERS = Lock()
 
 _IMPORTING = RLock()
 _LIBRARIES: list[Any] = []  # what a torch Library declared is gone with it

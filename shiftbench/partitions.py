@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shiftbench.compat import NUMPY_HEADERS
 from shiftbench.records import atomic_path
 
 Scores = Mapping[str, np.ndarray]
@@ -79,7 +80,7 @@ class Partitions:
     def load(cls, path: Path) -> Partitions | None:
         """Read a file; None where there is none or it is damaged."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with NUMPY_HEADERS, np.load(path, allow_pickle=False) as file:
                 values = {
                     name: {key.partition(":")[2]: file[key] for key in file.files if key.startswith(f"{name}:")}
                     for name in ("scores", "chance", "draws")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from shiftbench.cache import FeatureCache, cache_folder, content_key
 from shiftbench.encoders import Encoder
 from shiftbench.errors import InputError
 from shiftbench.evaluation import evaluate
+from shiftbench.partitions import Partitions
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -170,3 +173,26 @@ def test_features_that_fail_are_not_stored(small):
     evaluate(Encoder("nan", compute, fingerprint="nan"), **small)
     folder = cache_folder("auto")
     assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_headers_of_numpy_files_are_read_one_at_a_time(cache, tmp_path, monkeypatch):
+    """Python 3.11 fails now and then where two threads parse at once."""
+    put(cache)
+    path = tmp_path / "one.npz"
+    Partitions.failed("key", "no reason").save(path)
+    reading, most, load = [], [], np.load
+
+    def watched(*given, **options):
+        reading.append(1)
+        most.append(len(reading))
+        time.sleep(0.002)
+        try:
+            return load(*given, **options)
+        finally:
+            reading.pop()
+
+    monkeypatch.setattr(np, "load", watched)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda one: one(), 8 * [lambda: cache.load("key"), lambda: Partitions.load(path)]))
+    assert all(one is not None for one in found)
+    assert max(most) == 1

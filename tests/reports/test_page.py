@@ -169,7 +169,7 @@ def test_verdict_numbers_are_in_the_summary(demo, walked):
     (lead,) = walked.all("p", class_="lead")
     for key in ("clean", "shifted", "drop"):
         value, low, high = (percent(line[f"{key}{end}"].item()) for end in ("", "_low", "_high"))
-        assert re.search(rf"{value} (% |points )(ACC )?\({low} to {high}\)|{value} % \({low} to {high}\)", lead["text"])
+        assert re.search(rf"{value}\s(% |points )(ACC )?\({low} to {high}\)", lead["text"])
     assert "concurl reaches" in lead["text"]
     assert "3 corruptions at 5 severities" in lead["text"]
 
