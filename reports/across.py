@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shiftbench.reports import figures, points
+from shiftbench.reports.entrants import Entrant
 from shiftbench.reports.groups import Group, choices, file_name, filled
 from shiftbench.reports.names import metric_name, probe_name
 from shiftbench.reports.overview import Number, number_of
 from shiftbench.reports.points import Dot, Pair
 from shiftbench.reports.style import DASHES, MARKERS, MUTED, SERIES, Look
-from shiftbench.reports.view import Entrant, View
+from shiftbench.reports.view import View
 
 PROBE_METRIC = "acc"
 

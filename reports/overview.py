@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shiftbench.reports.entrants import Entrant
 from shiftbench.reports.glossary import QUANTITIES, Quantity
 from shiftbench.reports.names import condition_name
-from shiftbench.reports.view import Entrant, View
+from shiftbench.reports.view import View
 from shiftbench.summary import BASELINE, CONDITION
 
 LEVEL = 0.05  # of the paired test, corrected for all pairs

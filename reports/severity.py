@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from shiftbench.reports import figures, points
+from shiftbench.reports.entrants import Entrant
 from shiftbench.reports.groups import Group, choices, file_name, filled, tenths
 from shiftbench.reports.names import metric_name
-from shiftbench.reports.view import Curve, Entrant, View
+from shiftbench.reports.view import Curve, View
 
 WIDE = 390, 260
 

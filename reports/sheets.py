@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shiftbench.reports.across import readings
+from shiftbench.reports.entrants import Entrant
 from shiftbench.reports.glossary import AXES, QUANTITIES, TERMS
 from shiftbench.reports.names import condition_name, metric_name, percent, score
 from shiftbench.reports.overview import Number, Row, quantities_of
 from shiftbench.reports.stability import MEASURES, steadiness
 from shiftbench.reports.style import Look
 from shiftbench.reports.unlabelled import measured, rankings
-from shiftbench.reports.view import Entrant, View
+from shiftbench.reports.view import View
 
 ALL_ROWS = ""  # the choice of a filter that hides nothing
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from shiftbench.reports import figures, points
+from shiftbench.reports.entrants import Entrant
 from shiftbench.reports.glossary import AXES
 from shiftbench.reports.groups import Group, choices, file_name, filled
 from shiftbench.reports.names import metric_name, percent
 from shiftbench.reports.overview import Number
 from shiftbench.reports.points import Strip
 from shiftbench.reports.severity import WIDE
-from shiftbench.reports.view import AGREEMENT, Curve, Entrant, View
+from shiftbench.reports.view import AGREEMENT, Curve, View
 
 MEASURES = ("ari", "ami", "matched_acc", "sample_consensus", "cluster_jaccard", "pac")
 

@@ -10,10 +10,11 @@ import pandas as pd
 
 from shiftbench.proxies import ALL
 from shiftbench.reports import points
+from shiftbench.reports.entrants import Entrant
 from shiftbench.reports.groups import Group, choices, file_name, filled, tenths
 from shiftbench.reports.names import decimal
 from shiftbench.reports.overview import Number, number_of
-from shiftbench.reports.view import Entrant, View
+from shiftbench.reports.view import View
 
 MIN_CONDITIONS = 5  # a rank correlation over fewer says nothing
 PROXY = "shift_ari"

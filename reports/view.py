@@ -11,41 +11,17 @@ import numpy as np
 import pandas as pd
 
 from shiftbench.registry import CLUSTERERS, CORRUPTIONS, METRICS
-from shiftbench.reports.names import is_floor, is_probe, needs_labels
-from shiftbench.reports.style import Look, looks
+from shiftbench.reports.entrants import DRAWN, HEADLINE, Entrant, entrants_of, keys, levels
+from shiftbench.reports.names import is_probe, needs_labels
+from shiftbench.reports.style import Look
 from shiftbench.results import Results, ok
 from shiftbench.runs import CHANCE, CLEAN, CONDITION, ENTRANT, ConditionKey, Runs, groups, interval, of_split
 
-HEADLINE = ("acc", "ari")
 AGREEMENT = "ari"
-DRAWN = 12  # encoders in figures; the tables have all
 FEATURES = "features"  # the clusterer of what describes features alone
 AGREED = ["encoder", "feature", "protocol", "axis", "metric"]
 BOUNDED = ["mean", "ci_low", "ci_high"]
 LINE = [*ENTRANT, "shift", "clusterer", "protocol", "metric"]
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """One competitor: an encoder's feature.
-
-    Attributes:
-        label: the encoder's name, with the feature or selection behind it where the name alone is ambiguous.
-        floor: whether it has learned nothing (raw pixels, an untrained network).
-        look: how every figure draws it.
-    """
-
-    encoder: str
-    feature: str
-    selection: str
-    label: str
-    floor: bool
-    look: Look
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """What tables call it: encoder, feature, selection."""
-        return self.encoder, self.feature, self.selection
 
 
 @dataclass(frozen=True)
@@ -97,7 +73,7 @@ class View:
         summary = results.summary[results.summary["data"] == setting.data]
         self.probes = summary[summary["clusterer"].map(is_probe).astype(bool)]
         self.of_features = summary[summary["clusterer"] == FEATURES]
-        here = {*_keys(self.cells, ENTRANT[:2]), *_keys(self.stability, ENTRANT[:2])}
+        here = {*keys(self.cells, ENTRANT[:2]), *keys(self.stability, ENTRANT[:2])}
         self.entrants = [one for one in entrants if (one.encoder, one.feature) in here]
         self._results = results
 
@@ -237,7 +213,7 @@ class View:
         """The encoders that figures show: all, or the best few and the floors."""
         if len(self.entrants) <= DRAWN:
             return self.entrants
-        level = _levels(self.summary, self.headline[0] if self.headline else "")
+        level = levels(self.summary, self.headline[0] if self.headline else "")
         floors = [one for one in self.entrants if one.floor][: DRAWN // 2]
         others = sorted((one for one in self.entrants if not one.floor), key=lambda one: -level.get(one.key, -np.inf))
         kept = {one.key for one in [*others[: DRAWN - len(floors)], *floors]}
@@ -352,7 +328,7 @@ def views(results: Results) -> list[View]:
             order.index(one.clusterer) if one.clusterer in order else len(order),
         ),
     )
-    entrants = _entrants(results)
+    entrants = entrants_of(results)
     return [View(results, setting, entrants) for setting in settings]
 
 
@@ -360,44 +336,6 @@ def _of_setting(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
     here = (table["data"] == setting.data) & (table["clusterer"] == setting.clusterer)
     here &= table["k_source"] == setting.k_source
     return table[here & (table["k"] == setting.k) if setting.k else here]
-
-
-def _keys(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    return list(table[list(columns)].drop_duplicates().itertuples(index=False, name=None))
-
-
-def _levels(summary: pd.DataFrame, metric: str) -> dict[tuple[str, ...], float]:
-    """The best mean of each entrant, shifted where there is a shift."""
-    rows = summary[summary["metric"] == metric]
-    best = rows.assign(level=rows["shifted"].fillna(rows["clean"])).groupby(ENTRANT, sort=False)["level"].max()
-    return {key: float(level) for key, level in best.items() if np.isfinite(level)}  # type: ignore[misc]
-
-
-def _entrants(results: Results) -> list[Entrant]:
-    """All competitors in the order they were given, floors last. Of many, the best get the most distinct looks."""
-    scored = results.cells[ENTRANT].drop_duplicates()
-    silent = results.stability[ENTRANT[:2]].drop_duplicates().merge(scored, how="left")
-    found = pd.concat([scored, silent.fillna("last")]).drop_duplicates(ignore_index=True)
-    found = found.sort_values("encoder", key=lambda names: names.map(is_floor), kind="stable")
-    keys = _keys(found, ENTRANT)
-    ranked = keys
-    if len(keys) > DRAWN:
-        level = _levels(results.summary, next((one for one in HEADLINE if one in set(results.summary["metric"])), ""))
-        ranked = sorted(keys, key=lambda key: -level.get(key, -np.inf))
-    look = dict(zip(ranked, looks([is_floor(encoder) for encoder, *_ in ranked]), strict=True))
-    rivals: dict[str, list[tuple[str, ...]]] = {}
-    for key in keys:
-        rivals.setdefault(key[0], []).append(key)
-    return [
-        Entrant(encoder, feature, selection, _label(key, rivals[encoder]), is_floor(encoder), look[key])
-        for key in keys
-        for encoder, feature, selection in [key]
-    ]
-
-
-def _label(key: tuple[str, ...], rivals: Sequence[tuple[str, ...]]) -> str:
-    parts = [part for i, part in enumerate(key) if i == 0 or len({other[i] for other in rivals}) > 1]
-    return " · ".join(parts)
 
 
 def _mean_known(means: np.ndarray) -> np.ndarray:

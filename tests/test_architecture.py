@@ -50,7 +50,7 @@ LEVELS: tuple[tuple[set[str], ...], ...] = (
     ),
     ({"trainers"}, {"axes", "cells", "compute", "entrants", "evaluation", "examples", "plan", "tabulate", "work"}),
     ({"reports"},),
-    ({"__main__", "cli", "doctor"},),
+    ({"__main__", "cli", "doctor", "overrides"},),
 )
 
 

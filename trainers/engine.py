@@ -21,7 +21,7 @@ from shiftbench.encoders.backbones import Head
 from shiftbench.encoders.base import Preprocess
 from shiftbench.encoders.precision import evenly
 from shiftbench.encoders.run_folder import DESCRIPTION, save_encoder
-from shiftbench.errors import InputError, unknown
+from shiftbench.errors import InputError
 from shiftbench.trainers import run as run_folder
 from shiftbench.trainers.augment import Augmentation, Draws
 from shiftbench.trainers.average import WeightAverage, encoder_state
@@ -30,9 +30,8 @@ from shiftbench.trainers.distributed import average_gradients, join
 from shiftbench.trainers.feed import batches, resident, steps
 from shiftbench.trainers.health import PROBE, Terms, collapse, enough_memory, signs
 from shiftbench.trainers.monitor import Monitor
-from shiftbench.trainers.options import Options, bind
+from shiftbench.trainers.options import Options, bind, check_config
 
-KEYS = ("seed", "device", "runs", "limit", "resume", "data", "trainer")
 REFRESH_S = 0.5  # how often the losses are brought to the host, checked and shown within an epoch
 
 
@@ -61,7 +60,7 @@ def fit(config: Mapping[str, Any]) -> Path:
             if not ranks.rank():
                 say(f"{run} is already finished; nothing is left to train.")
             return run
-    _check_keys(config)
+    check_config(config)
     device = join(config["device"])
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         trainer = Trainer(config, device)
@@ -80,15 +79,6 @@ def fit(config: Mapping[str, Any]) -> Path:
         trainer.save_encoder(run)
     ranks.leave()
     return run
-
-
-def _check_keys(config: Mapping[str, Any]) -> None:
-    for key in config:
-        if key not in KEYS:
-            raise unknown("option", key, KEYS)
-    for key in KEYS:
-        if key not in config:
-            raise InputError(f"The configuration lacks {key!r}; shiftbench.configs.compose('train') gives a whole one.")
 
 
 @contextmanager
@@ -155,16 +145,11 @@ class Trainer:
 
     def __init__(self, config: Mapping[str, Any], device: torch.device | None = None) -> None:
         self.seed = config["seed"]
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise InputError(f"seed={self.seed!r} must be a whole number, at least 0.")
-        limit = config["limit"]
-        if limit is not None and (type(limit) is not int or limit < 1):
-            raise InputError(f"limit={limit!r} must be a whole number, at least 1.")
         self.device = device or join(config["device"])
         self.options = options = Options(**bind(Options, config["trainer"], "trainer"))
         self.augment = Augmentation(**bind(Augmentation, options.augmentation, "trainer.augmentation"))
         data = load_dataset(**config["data"])
-        self.data = replace(data, train=limited(data.train, limit))
+        self.data = replace(data, train=limited(data.train, config["limit"]))
         self.k = options.k or len(self.data.classes)
         self.monitor = Monitor(self.data.train.labels, self.k, self.seed) if options.monitor else None
         torch.manual_seed(self.seed)

@@ -13,6 +13,7 @@ import torch
 
 from shiftbench.errors import InputError, unknown
 
+KEYS = ("seed", "device", "runs", "limit", "resume", "data", "trainer")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -134,6 +135,25 @@ class Options:
         if self.schedule == "multistep":
             return self.lr * self.decay ** sum(epoch >= round(share * self.epochs) for share in self.milestones)
         return self.lr
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Check what stands beside ``data`` and ``trainer`` in the configuration of a run.
+
+    Raises:
+        InputError: a key is unknown or missing, or ``seed`` or ``limit`` is no whole number in its range.
+    """
+    for key in config:
+        if key not in KEYS:
+            raise unknown("option", key, KEYS)
+    for key in KEYS:
+        if key not in config:
+            raise InputError(f"The configuration lacks {key!r}; shiftbench.configs.compose('train') gives a whole one.")
+    seed, limit = config["seed"], config["limit"]
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed={seed!r} must be a whole number, at least 0.")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise InputError(f"limit={limit!r} must be a whole number, at least 1.")
 
 
 def bind(

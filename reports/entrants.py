@@ -1,0 +1,79 @@
+"""Who was compared: the competitors of some results, what they are called and how they look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from shiftbench.reports.names import is_floor
+from shiftbench.reports.style import Look, looks
+from shiftbench.results import Results
+from shiftbench.runs import ENTRANT
+
+HEADLINE = ("acc", "ari")
+DRAWN = 12  # encoders in figures; the tables have all
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One competitor: an encoder's feature.
+
+    Attributes:
+        label: the encoder's name, with the feature or selection behind it where the name alone is ambiguous.
+        floor: whether it has learned nothing (raw pixels, an untrained network).
+        look: how every figure draws it.
+    """
+
+    encoder: str
+    feature: str
+    selection: str
+    label: str
+    floor: bool
+    look: Look
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tables call it: encoder, feature, selection."""
+        return self.encoder, self.feature, self.selection
+
+
+def entrants_of(results: Results) -> list[Entrant]:
+    """All competitors in the order they were given, floors last. Of many, the best get the most distinct looks."""
+    scored = results.cells[ENTRANT].drop_duplicates()
+    silent = results.stability[ENTRANT[:2]].drop_duplicates().merge(scored, how="left")
+    found = pd.concat([scored, silent.fillna("last")]).drop_duplicates(ignore_index=True)
+    found = found.sort_values("encoder", key=lambda encoders: encoders.map(is_floor), kind="stable")
+    names = keys(found, ENTRANT)
+    ranked = names
+    if len(names) > DRAWN:
+        level = levels(results.summary, next((one for one in HEADLINE if one in set(results.summary["metric"])), ""))
+        ranked = sorted(names, key=lambda key: -level.get(key, -np.inf))
+    look = dict(zip(ranked, looks([is_floor(encoder) for encoder, *_ in ranked]), strict=True))
+    rivals: dict[str, list[tuple[str, ...]]] = {}
+    for key in names:
+        rivals.setdefault(key[0], []).append(key)
+    return [
+        Entrant(encoder, feature, selection, _label(key, rivals[encoder]), is_floor(encoder), look[key])
+        for key in names
+        for encoder, feature, selection in [key]
+    ]
+
+
+def keys(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """The distinct rows of some columns, as they come."""
+    return list(table[list(columns)].drop_duplicates().itertuples(index=False, name=None))
+
+
+def levels(summary: pd.DataFrame, metric: str) -> dict[tuple[str, ...], float]:
+    """The best mean of each entrant, shifted where there is a shift."""
+    rows = summary[summary["metric"] == metric]
+    best = rows.assign(level=rows["shifted"].fillna(rows["clean"])).groupby(ENTRANT, sort=False)["level"].max()
+    return {key: float(level) for key, level in best.items() if np.isfinite(level)}  # type: ignore[misc]
+
+
+def _label(key: tuple[str, ...], rivals: Sequence[tuple[str, ...]]) -> str:
+    parts = [part for i, part in enumerate(key) if i == 0 or len({other[i] for other in rivals}) > 1]
+    return " · ".join(parts)
