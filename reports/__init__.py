@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from shiftbench.errors import InputError
+from shiftbench.parallel import parallel_map
 from shiftbench.records import atomic_path, write_text
 from shiftbench.reports.merge import copied, merge
 from shiftbench.reports.page import render
@@ -55,9 +58,10 @@ def report(
         raise InputError("Several results, or one made in memory, need a folder to write into: give out=DIR (-o DIR).")
     folder = Path(out or home or "")
     merged = merge(parts, baseline)
-    page = render(merged, title)
+    tasks: list[Callable[[], Any]] = [partial(render, merged, title)]
     if merged.folder is None or folder.resolve() != merged.folder.resolve():
-        copied(merged).save(folder)
+        tasks.append(partial(copied(merged).save, folder))
+    page, *_ = parallel_map(lambda task: task(), tasks, len(tasks))  # of many encoders, each takes long
     write_text(folder / PAGE, page.html)
     for name, make in TEXTS.items():
         write_text(folder / name, make(merged))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from shiftbench.results import COMPARISONS
 from shiftbench.runs import CLEAN, Group, Runs, groups, intervals, of_split
 from shiftbench.schema import typed
 
+_BLOCK = 500  # pairs subtracted at once: their resamples stay in the processor's cache
 _NO_RESAMPLES = "one run, and no resamples of its images"
 _NO_SPREAD = "all resamples are equal"
 
@@ -31,10 +33,19 @@ def compare(cells: pd.DataFrame, draws: pd.DataFrame | None = None) -> pd.DataFr
     Returns:
         One row per setting, shift and pair, in the order in which the encoders were given.
     """
-    tables = [_compare(group, shift, split) for group in groups(cells, draws) for shift, split in group.shifts]
+    return comparisons_table([table for group in groups(cells, draws) for table in compare_group(group)])
+
+
+def comparisons_table(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The ``comparisons`` table of what :func:`compare_group` found in each group."""
     tables = [table for table in tables if len(table)]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COMPARISONS)
     return typed(table[COMPARISONS])
+
+
+def compare_group(group: Group) -> list[pd.DataFrame]:
+    """Every pair of encoders that were scored in the same way: a table per shift."""
+    return [_compare(group, shift, split) for shift, split in group.shifts]
 
 
 def _compare(group: Group, shift: str, split: str) -> pd.DataFrame:
@@ -70,13 +81,13 @@ def _has(runs: Runs, conditions: list[tuple[str, str, int]]) -> bool:
 def _differences(means: np.ndarray, measured: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(pairs, resamples): each pair's difference in the mean over the conditions that both have."""
     sets, which = np.unique(measured, axis=0, return_inverse=True)  # mostly one: all conditions
-    kinds, kind = np.unique(which.ravel()[np.stack([first, second])], axis=1, return_inverse=True)
+    kinds, kind = np.unique(which.ravel()[first] * len(sets) + which.ravel()[second], return_inverse=True)
     scores = np.where(np.isfinite(means), means, 0)
     found = np.empty((len(first), means.shape[1]))
-    for place, (one, other) in enumerate(kinds.T):
-        both, here = sets[one] & sets[other], np.flatnonzero(kind.ravel() == place)
-        members, own = np.unique(np.stack([first[here], second[here]]), return_inverse=True)
-        a, b = own.reshape(2, -1)
-        mean = scores[members] @ both / both.sum()
-        found[here] = mean[a] - mean[b]
+    for place, (one, other) in enumerate(zip(*np.divmod(kinds, len(sets)), strict=True)):
+        both, pairs = sets[one] & sets[other], np.flatnonzero(kind == place)
+        mean = scores @ both / both.sum()
+        for start in range(0, len(pairs), _BLOCK):
+            here = pairs[start : start + _BLOCK]
+            found[here] = mean[first[here]] - mean[second[here]]
     return found

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import chain
+from typing import Any
 
 import pandas as pd
 
-from shiftbench.comparisons import compare
+from shiftbench.comparisons import compare_group, comparisons_table
 from shiftbench.parallel import parallel_map
 from shiftbench.proxies import proxies
 from shiftbench.results import TABLES, Results, in_order
-from shiftbench.summary import BASELINE, summarize
+from shiftbench.runs import Group, groups
+from shiftbench.summary import BASELINE, count_cells, summarize_group, summary_table
 
 
 def conclude(measured: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> Results:
@@ -22,15 +26,19 @@ def conclude(measured: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> 
         baseline: the encoder whose errors normalise mCE.
     """
     cells, draws = measured["cells"], measured["draws"]
-    tables: list[Callable[[], pd.DataFrame]] = [  # the longest first
-        lambda: proxies(cells, measured["stability"]),
-        lambda: compare(cells, draws),
-        lambda: summarize(cells, baseline, draws),
-    ]
-    told, compared, summary = parallel_map(lambda table: table(), tables, os.cpu_count() or 1)
+    counts = count_cells(cells)
+
+    def of_group(group: Group) -> tuple[list[pd.DataFrame], list[dict[str, Any]]]:
+        return compare_group(group), summarize_group(group, baseline, counts)
+
+    tasks: Iterator[Callable[[], Any]] = chain(
+        [partial(proxies, cells, measured["stability"])],  # the longest first
+        (partial(of_group, group) for group in groups(cells, draws)),
+    )
+    told, *found = parallel_map(lambda task: task(), tasks, os.cpu_count() or 1)
     return Results(
-        summary=summary,
-        comparisons=compared,
+        summary=summary_table([row for _, rows in found for row in rows], baseline),
+        comparisons=comparisons_table([table for tables, _ in found for table in tables]),
         proxies=told,
         cells=cells,
         recall=measured["recall"],

@@ -28,6 +28,7 @@ RESAMPLES = 400
 
 _CLUSTERED = ["clusterer", "k", "k_source", "protocol"]
 _POINT = [*CONDITION, "split"]
+_NUMBER = "_condition"  # of a point's condition, among all
 _FEATURES = "features"  # the clusterer of what describes features alone
 
 
@@ -52,7 +53,8 @@ def proxies(cells: pd.DataFrame, stability: pd.DataFrame) -> pd.DataFrame:
     scores = [name for name in SCORES if name in points]
     for quantity, keys in _quantities(drops, stability):
         points = points.merge(_wide(quantity, keys), on=keys, how="left")
-    names = [str(name) for name in points if name not in {*ENTRANT, "data", *_CLUSTERED, *_POINT, *scores}]
+    points = points.assign(**{_NUMBER: points.groupby(_POINT, sort=False).ngroup()})
+    names = [str(name) for name in points if name not in {*ENTRANT, "data", *_CLUSTERED, *_POINT, *scores, _NUMBER}]
     rows: list[dict[str, Any]] = []
     for setting, part in points.groupby(["data", *_CLUSTERED], sort=False):
         keys_of_setting = dict(zip(["data", *_CLUSTERED], setting, strict=True))
@@ -130,7 +132,7 @@ def _correlate(points: pd.DataFrame, scores: Sequence[str], names: Sequence[str]
     """Both coefficients of every score with every quantity, over the points that have both."""
     known = points[[*scores, *names]].notna()
     complete = {name: known[name].to_numpy() for name in [*scores, *names]}
-    condition = points.groupby(_POINT, sort=False).ngroup().to_numpy()
+    condition = points[_NUMBER].to_numpy()
     correlations: dict[bytes, RankCorrelations] = {}
     rows: list[dict[str, Any]] = []
     resampled: list[np.ndarray] = []  # both coefficients of each row with enough conditions

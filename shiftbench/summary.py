@@ -57,8 +57,14 @@ def summarize(cells: pd.DataFrame, baseline: str = BASELINE, draws: pd.DataFrame
         draws: the ``draws`` table: intervals then cover images and seeds. Where it has no rows they cover runs
             alone, and one run has none (NaN).
     """
-    counts = _counts(cells)
-    rows = [row for group in groups(cells, draws) for row in _summarize(group, baseline, counts)]
+    counts = count_cells(cells)
+    return summary_table(
+        [row for group in groups(cells, draws) for row in summarize_group(group, baseline, counts)], baseline
+    )
+
+
+def summary_table(rows: Sequence[dict[str, Any]], baseline: str = BASELINE) -> pd.DataFrame:
+    """The ``summary`` table of what :func:`summarize_group` found in each group, in canonical order."""
     return in_order(pd.DataFrame(rows, columns=_columns(baseline)), SUMMARY_KEYS)
 
 
@@ -82,15 +88,15 @@ def _bounds(name: str) -> tuple[str, str]:
     return f"{stem}_low{bracket}{rest}", f"{stem}_high{bracket}{rest}"
 
 
-def _counts(cells: pd.DataFrame) -> dict[Any, tuple[int, int]]:
+def count_cells(cells: pd.DataFrame) -> dict[Any, tuple[int, int]]:
     """By summary keys, how many cells were measured, and how many there are."""
     measured = (cells["status"] == "ok").groupby([cells[key] for key in SUMMARY_KEYS], sort=False)
     table = measured.agg(["sum", "size"])
     return {key: (int(ok), int(size)) for key, ok, size in zip(table.index, table["sum"], table["size"], strict=True)}
 
 
-def _summarize(group: Group, baseline: str, counts: Mapping[Any, tuple[int, int]]) -> list[dict[str, Any]]:
-    """Rows for the encoders that share data, clusterer, k, protocol and metric."""
+def summarize_group(group: Group, baseline: str, counts: Mapping[Any, tuple[int, int]]) -> list[dict[str, Any]]:
+    """Rows for encoders that were scored in the same way; ``counts`` is what :func:`count_cells` found in all cells."""
     reference = next((runs for (name, *_), runs in group.entrants.items() if name == baseline), None)
     found = []
     for shift, split in group.shifts:

@@ -116,7 +116,7 @@ def test_the_three_commands_one_after_the_other(command, tmp_path):
     [results] = (tmp_path / "results").iterdir()
     command("report", str(results), "-o", "page")
     assert (tmp_path / "page" / "report.html").stat().st_size > 10_000
-    assert ",fog," in (tmp_path / "page" / "cells.csv").read_text(encoding="utf-8")
+    assert ',"fog",' in (tmp_path / "page" / "cells.csv").read_text(encoding="utf-8")
 
 
 def test_the_command_runs_the_wheel_and_not_the_checkout(installed, tmp_path):

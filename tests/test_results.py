@@ -116,11 +116,11 @@ def test_a_failed_write_leaves_the_old_file(results, tmp_path, monkeypatch):
     results.save(tmp_path)
     before = (tmp_path / "cells.csv").read_bytes()
 
-    def full_disk(self, path, **_):
+    def full_disk(rows, path, **_):
         Path(path).write_text("half a tab")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pd.DataFrame, "to_csv", full_disk)
+    monkeypatch.setattr("shiftbench.results.write_csv", full_disk)
     with pytest.raises(OSError, match="No space"):
         results.save(tmp_path)
     assert (tmp_path / "cells.csv").read_bytes() == before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
@@ -9,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from shiftbench.errors import InputError
 from shiftbench.metrics.external import Ids, Values, as_ids
 from shiftbench.metrics.resample import CONDITIONS, draw_weights
+
+_NUMBERS = 2**22  # ranks that are held at once: 32 MiB
+Places = NDArray[np.float32]  # whole, and so few that their differences are exact
 
 
 class RankCorrelations:
@@ -36,42 +41,53 @@ class RankCorrelations:
         count = int(self._groups.max()) + 1
         drawn = draw_weights(count, resamples, seed, CONDITIONS)
         self._weights = np.column_stack([np.ones(count), drawn])
-        self._ranks = [self._centred_ranks(one) for one in self._values]
-        self._weighted = [self._weights[self._groups] * one for one in self._ranks]
-        self._squares = [_products(*one) for one in zip(self._weighted, self._ranks, strict=True)]
         order = np.argsort(self._groups, kind="stable")
         self._starts = np.searchsorted(self._groups[order], np.arange(count + 1))
-        self._places = [np.unique(one, return_inverse=True)[1][order].astype(np.int32) for one in self._values]
-        self._untied = [self._pairs(one, one) for one in range(len(self._values))]
+        ties = np.array([np.unique(one, return_inverse=True)[1] for one in self._values])
+        tied = [self._tied(one) for one in ties]
+        self._products = self._products_of_ranks(ties, tied)
+        self._places = ties[:, order].astype(np.float32, order="C")
+        pairs = np.outer(*2 * [np.diff(self._starts)])
+        self._untied = self._quadratic(np.array([pairs - one.T @ one for one in tied]))
 
     def spearman(self, first: int, second: int) -> Values:
         """float64 ``(1 + B,)``: the plain coefficient of two variables, then its resamples; NaN where one is constant."""
-        products = _products(self._weighted[first], self._ranks[second])
-        return _quotient(products, self._squares[first] * self._squares[second])
+        squares = self._products[first, first] * self._products[second, second]
+        return _quotient(self._products[first, second], squares)
 
     def kendall(self, first: int, second: int) -> Values:
         """float64 ``(1 + B,)``: as :meth:`spearman`, for Kendall's tau-b."""
-        return _quotient(self._pairs(first, second), self._untied[first] * self._untied[second])
-
-    def _centred_ranks(self, values: Values) -> Values:
-        """float64 (P, 1 + B): mean ranks of the resampled points, less their mean."""
-        _, tie = np.unique(values, return_inverse=True)
-        order = np.argsort(tie, kind="stable")
-        member = self._groups[order, None] == np.arange(len(self._weights))
-        tied = np.add.reduceat(member, np.flatnonzero(np.diff(tie[order], prepend=-1)), axis=0, dtype=np.float64)
-        ranks = ((np.cumsum(tied, axis=0) - tied / 2) @ self._weights)[tie]  # of each group, how many stand before
-        weights = self._weights[self._groups]
-        return ranks - _products(ranks, weights) / weights.sum(axis=0)
-
-    def _pairs(self, first: int, second: int) -> Values:
-        """float64 (1 + B,): concordant less discordant pairs of resampled points."""
         between = _concordance(self._places[first], self._places[second], self._starts)
-        return ((between @ self._weights) * self._weights).sum(axis=0)
+        return _quotient(self._quadratic(between), self._untied[first] * self._untied[second])
 
+    def _tied(self, ties: Ids) -> Values:
+        """float64 (T, groups): how many points of each group have each of T values."""
+        groups = len(self._weights)
+        cells = np.bincount(ties * groups + self._groups, minlength=(int(ties.max()) + 1) * groups)
+        return cells.reshape(-1, groups).astype(np.float64)
 
-def _products(first: Values, second: Values) -> Values:
-    """float64 (1 + B,): inner products of the columns."""
-    return np.einsum("pb,pb->b", first, second)
+    def _products_of_ranks(self, ties: Ids, tied: Sequence[Values]) -> Values:
+        """float64 (V, V, 1 + B): inner products of mean ranks of the resampled points, less their mean.
+
+        The mean of ranks is half the number of points. To count a point by its weight, its ranks are multiplied by the
+        root of it.
+        """
+        before = [np.cumsum(one, axis=0) - (one + one.sum(axis=0)) / 2 for one in tied]
+        points = np.array([one[tie] for one, tie in zip(before, ties, strict=True)])  # (V, P, groups)
+        found = np.empty((len(ties), len(ties), self._weights.shape[1]))
+        block = max(1, _NUMBERS // ties.size)
+        for start in range(0, found.shape[2], block):
+            weights = self._weights[:, start : start + block]
+            ranks = points @ weights * np.sqrt(weights)[self._groups]
+            for last, one in enumerate(ranks):
+                inner = np.einsum("vpb,pb->vb", ranks[: last + 1], one)
+                found[last, : last + 1, start : start + block] = inner
+                found[: last + 1, last, start : start + block] = inner
+        return found
+
+    def _quadratic(self, between: Values) -> Values:
+        """float64 (..., 1 + B): the sum over pairs of resampled points of what (..., groups, groups) have between them."""
+        return ((between @ self._weights) * self._weights).sum(axis=-2)
 
 
 def _quotient(products: Values, squares: Values) -> Values:
@@ -80,7 +96,7 @@ def _quotient(products: Values, squares: Values) -> Values:
 
 
 @njit(nogil=True, cache=True)
-def _concordance(first: NDArray[np.int32], second: NDArray[np.int32], starts: Ids) -> Values:
+def _concordance(first: Places, second: Places, starts: Ids) -> Values:
     """float64 (groups, groups): concordant less discordant pairs of points of two groups.
 
     Args:
@@ -91,13 +107,13 @@ def _concordance(first: NDArray[np.int32], second: NDArray[np.int32], starts: Id
     found = np.zeros((count, count))
     for group in range(count):
         for i in range(starts[group], starts[group + 1]):
-            a, b = first[i], second[i]
             for other in range(group + 1):
+                # Slices, which are known to begin at 0, are what the compiler makes vector instructions of.
+                x, y = first[starts[other] : starts[other + 1]], second[starts[other] : starts[other + 1]]
                 total = np.int32(0)
-                for j in range(starts[other], starts[other + 1]):
-                    total += (np.int32(a > first[j]) - np.int32(a < first[j])) * (
-                        np.int32(b > second[j]) - np.int32(b < second[j])
-                    )
+                for j in range(len(x)):
+                    product = (first[i] - x[j]) * (second[i] - y[j])
+                    total = np.int32(total + np.int32(product > 0) - np.int32(product < 0))
                 found[group, other] += total
         found[:group, group] = found[group, :group]
     return found

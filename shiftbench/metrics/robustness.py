@@ -369,7 +369,7 @@ def paired_tests(differences: ArrayLike) -> tuple[Values, Values]:
     if resamples < 2:
         return alone, together
     moved = values[1:].T  # (M, B)
-    error = moved.std(axis=1, ddof=1)
+    error = np.concatenate([one.std(axis=1, ddof=1) for one in np.split(moved, range(_BLOCK, len(moved), _BLOCK))])
     tested = np.flatnonzero(error > _NO_SPREAD)
     tested = tested[np.argsort(np.abs(plain[tested]) / error[tested], kind="stable")]  # the largest last
     largest, running = np.full(resamples, -np.inf), np.empty(len(tested))
