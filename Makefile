@@ -12,7 +12,7 @@ ENVIRONMENT := .venv/installed
 TRAINED := demo/trained
 WHEEL := build/wheel
 
-.PHONY: help demo test test-all check goldens bench-corruptions bench-clustering bench-training bench-evaluation bench-methods gallery clean
+.PHONY: help demo test test-all check goldens bench-corruptions bench-clustering bench-training bench-evaluation bench-reports bench-methods gallery clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -51,6 +51,9 @@ bench-training: $(ENVIRONMENT) ## measure the parts of a training step against t
 
 bench-evaluation: $(ENVIRONMENT) ## measure a whole evaluation against the usual parts (needs ARGS)
 	$(BIN)/python -m benchmarks.evaluation $(ARGS)
+
+bench-reports: $(ENVIRONMENT) ## measure a report of 200 encoders
+	$(BIN)/python -m benchmarks.reports $(ARGS)
 
 bench-methods: $(ENVIRONMENT) ## train all methods on a part of CIFAR-10 and score them: an hour on 2 cores (needs SHIFTBENCH_DATA)
 	$(BIN)/python -m benchmarks.methods $(ARGS)

@@ -226,12 +226,26 @@ def _inline(svg: str, alt: str) -> str:
     body = svg[svg.index("<svg") :].strip()
     body = re.sub(r"data:image/png;base64,([\w+/=\s]+)", _smaller, body)
     body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.S)
-    body = re.sub(r"<g id=\"[^\"]*\"", "<g", body)
+    body = _unwrapped(re.sub(r"<g id=\"[^\"]*\"", "<g", body))
     body = re.sub(r"<[^>]+>", _themed, body)
     viewbox = re.search(r'viewBox="([^"]+)"', body)
     assert viewbox, "matplotlib writes a viewBox"
     head = f'<svg role="img" aria-label="{escape(alt)}" viewBox="{viewbox[1]}" xmlns="http://www.w3.org/2000/svg"'
     return re.sub(r"\n\s*", "\n", head + ' xmlns:xlink="http://www.w3.org/1999/xlink">' + body.partition(">")[2])
+
+
+def _unwrapped(svg: str) -> str:
+    """Without the groups that say nothing, one around every artist; a page of many figures opens sooner."""
+    kept: list[bool] = []
+
+    def tag(found: re.Match[str]) -> str:
+        if found[0] == "</g>":
+            return found[0] if kept.pop() else ""
+        if not found[0].endswith("/>"):
+            kept.append(found[0] != "<g>")
+        return "" if found[0] in ("<g>", "<g/>") else found[0]
+
+    return re.sub(r"</?g\b[^>]*>", tag, svg)
 
 
 def _themed(tag: re.Match[str]) -> str:

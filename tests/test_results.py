@@ -95,6 +95,10 @@ def test_csv_holds_the_exact_numbers_of_parquet(results, tmp_path):
         assert list(csv.columns) == list(parquet.columns)
         for column in parquet.select_dtypes("float"):
             np.testing.assert_array_equal(csv[column].astype(float), parquet[column])
+        for column in parquet.select_dtypes(["int", "bool"]):
+            assert (csv[column] == parquet[column]).all()
+        for column in set(parquet.select_dtypes(exclude="number")) & set(csv.select_dtypes(exclude="bool")):
+            assert (csv[column].fillna("") == parquet[column]).all(), (name, column)
     assert "Ziffern äöü" in (tmp_path / "cells.csv").read_bytes().decode("utf-8")
 
 

@@ -53,6 +53,21 @@ def test_any_name_is_text_in_valid_svg():
     assert "plain goes from 90.0 (clean) to 40.0 (2)" in root.attrib["aria-label"]
 
 
+def test_groups_that_say_nothing_are_left_out():
+    drawing = drawn()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        plain, short = (ElementTree.fromstring(svg) for svg in (drawing._svg(), drawing.inline()))
+
+    def marks(root):
+        return [(node.tag, node.text) for node in root.iter() if node.tag.rpartition("}")[2] in ("path", "use", "text")]
+
+    assert marks(short) == marks(plain)
+    groups = [node for node in short.iter() if node.tag.endswith("}g")]
+    assert groups
+    assert all(node.attrib and len(node) for node in groups)
+
+
 def test_colours_are_variables_and_numbers_are_short():
     svg = drawn(["plain"]).inline()
     assert "var(--series-0)" in svg
