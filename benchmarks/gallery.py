@@ -40,7 +40,10 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     for name in given.only:
-        PAGES[name](given, given.out / name)
+        if given.data is None and name in NEED_DATA:
+            print(f"{name} is left out: name the folder of CIFAR-10 with --data.", file=sys.stderr)
+        else:
+            PAGES[name](given, given.out / name)
 
 
 def digits(given: argparse.Namespace, out: Path) -> None:
@@ -55,9 +58,6 @@ def methods(given: argparse.Namespace, out: Path) -> None:
 
 def cifar10(given: argparse.Namespace, out: Path) -> None:
     """Public checkpoints on CIFAR-10."""
-    if given.data is None:
-        print(f"{out.name} is left out: name the folder of CIFAR-10 with --data.", file=sys.stderr)
-        return
     data = Path(given.data)
     checkpoints = [
         f"{path}{options}"
@@ -69,15 +69,13 @@ def cifar10(given: argparse.Namespace, out: Path) -> None:
 
 def cifar10_methods(given: argparse.Namespace, out: Path) -> None:
     """The eight methods on CIFAR-10."""
-    if given.data is None:
-        print(f"{out.name} is left out: name the folder of CIFAR-10 with --data.", file=sys.stderr)
-        return
     more = [f"--{name}={value}" for name in ("limit", "epochs") if (value := getattr(given, name)) is not None]
     _python("benchmarks.methods", f"--data={given.data}", f"--out={out}", *more)
     _photograph(out)
 
 
 PAGES = {"digits": digits, "methods": methods, "cifar10": cifar10, "cifar10_methods": cifar10_methods}
+NEED_DATA = ("cifar10", "cifar10_methods")
 
 
 def _trained(given: argparse.Namespace, method: str, preset: str) -> str:
