@@ -179,12 +179,11 @@ def percent_ticks(axes: Axes, which: str, limits: tuple[float, float]) -> None:
 
 
 def apart(heights: Sequence[float], gap: float, top: float) -> list[float]:
-    """Heights in rising order moved up until a ``gap`` lies between each two, then all down to below ``top``."""
+    """Heights in rising order, moved up until a ``gap`` lies between each two; those above ``top`` push others down."""
     moved = list(heights)
     for i in range(1, len(moved)):
         moved[i] = max(moved[i], moved[i - 1] + gap)
-    above = max(max(moved, default=top) - top, 0)
-    return [height - above for height in moved]
+    return [min(height, top - above * gap) for above, height in zip(reversed(range(len(moved))), moved, strict=True)]
 
 
 def bare(axes: Axes) -> None:

@@ -173,4 +173,4 @@ def test_names_are_moved_apart_in_their_order(heights):
     assert len(moved) == len(heights)
     assert all(low + 0.1 <= high + 1e-12 for low, high in itertools.pairwise(moved))
     assert max(moved, default=0) <= 1
-    assert style.apart([0.1, 0.5], 0.1, 1.0) == [0.1, 0.5]
+    assert style.apart([0.1, 0.5, 0.99, 1.0], 0.1, 1.0) == [0.1, 0.5, 0.9, 1.0]  # who has room stays
