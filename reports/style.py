@@ -103,7 +103,7 @@ def looks(floors: list[bool]) -> list[Look]:
         palette = FLOORS if floor else SERIES
         turn, place = divmod(counts[floor], len(palette))
         dashes = DASHES[(turn + floor) % len(DASHES)]  # floors are never solid
-        found.append(Look(palette[place], dashes, MARKERS[counts[floor] % len(MARKERS)]))
+        found.append(Look(palette[place], dashes, MARKERS[(place + turn) % len(MARKERS)]))
         counts[floor] += 1
     return found
 
