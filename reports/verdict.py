@@ -89,7 +89,9 @@ def _rivals(view: View, best: Row, rows: list[Row], key: str) -> str:
         side = "above" if ahead >= 0 else "below"
         return f"It is {percent(abs(ahead))} points {side} {next_best}; one run cannot tell whether by luck."
     if p > LEVEL:
-        return f"Against {next_best}, no difference can be told: {_points(gap)}."
+        alone = gap.low > 0 or gap.high < 0  # the interval knows of this pair only
+        among = f" among all pairs, p = {p:.3f}" if alone else ""
+        return f"Against {next_best}, no difference can be told{among}: {_points(gap)}."
     if gap.value > 0:
         return f"It is ahead of {next_best}, by {_points(gap)}."
     return f"It stays behind {next_best}, by {_points(-gap)}."

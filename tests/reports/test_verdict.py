@@ -40,6 +40,15 @@ def test_what_may_be_luck_is_no_lead(build):
     assert low <= 0 <= high
 
 
+def test_a_lead_that_many_pairs_may_bring_by_luck_is_none(build):
+    results = Results.load(build(encoders=[("mine", 0, 0.9), FLOOR]))
+    results.comparisons = results.comparisons.assign(p_joint=0.0612)
+    (view,) = views(results)
+    sentence = verdict(view, overview(view))[1]
+    assert "no difference can be told among all pairs, p = 0.061: " in sentence
+    assert interval_in(sentence)[1] > 0
+
+
 def test_a_trained_encoder_below_the_floor_is_said_to_be(build):
     sentences, _, _ = said(build(encoders=[("mine", 0, 0.5), FLOOR]))
     assert sentences[0].startswith("mine reaches ")
