@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from shiftbench.errors import InputError
-from shiftbench.parallel import parallel_map
 from shiftbench.records import atomic_path, write_text
 from shiftbench.reports.merge import copied, merge
 from shiftbench.reports.page import render
@@ -61,7 +58,8 @@ def report(
         The path of the page.
 
     Raises:
-        InputError: not a results folder, results that cannot be compared, no such baseline, or no ``out``.
+        InputError: not a results folder, results that cannot be compared, no such baseline, no ``out``, or one that
+            is the folder of a merged evaluation.
         OSError: the folder cannot be written.
     """
     given = [results] if isinstance(results, (Results, str, Path)) else list(results)
@@ -72,11 +70,13 @@ def report(
     if out is None and home is None:
         raise InputError("Several results, or one made in memory, need a folder to write into: give out=DIR (-o DIR).")
     folder = Path(out or home or "")
+    _check_place(folder, parts)
     merged = merge(parts, baseline)
-    tasks: list[Callable[[], Any]] = [partial(render, merged, title)]
+    page = render(merged, title)
     if merged.folder is None or folder.resolve() != merged.folder.resolve():
-        tasks.append(partial(copied(merged).save, folder))
-    page, *_ = parallel_map(lambda task: task(), tasks, len(tasks))  # of many encoders, each takes long
+        copied(merged).save(folder)
+    elif merged.summary is not parts[0].summary:  # by another baseline
+        merged.save(folder)
     write_text(folder / PAGE, page.html)
     for name, make in TEXTS.items():
         write_text(folder / name, make(merged))
@@ -85,3 +85,10 @@ def report(
             with atomic_path(folder / "figures" / name) as temporary:
                 temporary.write_bytes(content)
     return folder / PAGE
+
+
+def _check_place(folder: Path, parts: Sequence[Results]) -> None:
+    """An evaluation's folder is its own: merged tables in it would end what can go on there."""
+    for part in parts if len(parts) > 1 else []:
+        if part.folder is not None and part.folder.resolve() == folder.resolve() and "sources" not in part.run:
+            raise InputError(f"{str(folder)!r} is one of the evaluations to be merged: name another folder with -o.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 
@@ -42,7 +43,12 @@ def filled(groups: Iterable[Group]) -> list[Group]:
 def file_name(*parts: str | View) -> str:
     """A file's name of letters, digits, dots and dashes."""
     words = [f"{part.data}-{part.clusterer}" if isinstance(part, View) else part for part in parts]
-    return "-".join("".join(c if c.isalnum() or c in "._" else "-" for c in word) for word in words)
+    name = "-".join("".join(c if c.isalnum() or c in "._" else "-" for c in word) for word in words)
+    return (
+        name
+        if len(name.encode()) <= 120
+        else f"{name.encode()[:100].decode(errors='ignore')}-{crc32(name.encode()):08x}"
+    )
 
 
 def tenths(values: np.ndarray) -> tuple[float, float]:

@@ -12,10 +12,12 @@ import pandas as pd
 from shiftbench.conclude import conclude
 from shiftbench.errors import InputError, unknown
 from shiftbench.reports.overview import column_of
-from shiftbench.results import TABLES, Results, in_order
+from shiftbench.results import RUN_FILE, TABLES, Results, in_order
 from shiftbench.summary import BASELINE
 
 MEASURED = ("cells", "recall", "stability", "draws")
+
+ENCODER_KEYS, DATA_KEYS = {"name", "train_seed", "slug", "fingerprint"}, {"name", "fingerprint", "n_test"}
 
 # What has to be equal wherever the same data set was scored, and how people call it.
 SAME = {
@@ -23,6 +25,8 @@ SAME = {
     "k": "number of clusters k",
     "protocols": "protocols",
     "dtype": "precision",
+    "seed": "seed of corruptions and resamples",
+    "code": "version of the measurements",
 }
 
 
@@ -43,6 +47,8 @@ def merge(parts: Sequence[Results], baseline: str = BASELINE) -> Results:
     Raises:
         InputError: the parts cannot be compared, or there is no such baseline.
     """
+    for part in parts:
+        _check_record(part)
     _check_comparable(parts)
     parts = _with_distinct_names(parts)
     names = list(dict.fromkeys(name for part in parts for name in part.stability["encoder"]))
@@ -51,7 +57,10 @@ def merge(parts: Sequence[Results], baseline: str = BASELINE) -> Results:
     if len(parts) == 1 and _is_concluded(parts[0], baseline):
         return parts[0]
     measured = {name: _union(name, [getattr(part, name) for part in parts]) for name in MEASURED}
+    if len(parts) == 1:
+        return replace(conclude(measured, baseline), run=parts[0].run, folder=parts[0].folder)
     _check_same_conditions(measured["stability"])
+    _check_same_images(parts)
     run = {
         "format": max(source.get("format", 1) for part in parts for source in sources(part)),
         "encoders": _encoders(parts),
@@ -92,6 +101,16 @@ def _encoders(parts: Sequence[Results]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def _check_record(part: Results) -> None:
+    run = part.run if isinstance(part.run, dict) else {}
+    records = run.get("sources", [run])
+    data = [one.get("data") if isinstance(one, dict) else None for one in records] if isinstance(records, list) else []
+    for found, keys in ((run.get("encoders"), ENCODER_KEYS), (data, DATA_KEYS)):
+        if not isinstance(found, list) or not all(isinstance(one, dict) and keys <= one.keys() for one in found):
+            where = str(part.folder or "a result in memory")
+            raise InputError(f"{where}: {RUN_FILE} does not say of which encoders and data the tables are.")
+
+
 def _check_comparable(parts: Sequence[Results]) -> None:
     seen: dict[str, dict[str, Any]] = {}
     for source in [source for part in parts for source in sources(part)]:
@@ -103,10 +122,11 @@ def _check_comparable(parts: Sequence[Results]) -> None:
         if (counts := [one["data"]["n_test"] for one in (first, source)])[0] != counts[1]:
             raise InputError(f"{pair} cannot be compared: {counts[0]} and {counts[1]} images of {data!r} were scored.")
         for key, words in SAME.items():
-            if first.get(key) != source.get(key):
+            values = [(one | one.get("identity", {})).get(key) for one in (first, source)]
+            if values[0] != values[1]:
                 raise InputError(
-                    f"{pair} cannot be compared: the {words} of {data!r} is {first.get(key)!r} in the first and "
-                    f"{source.get(key)!r} in the second."
+                    f"{pair} cannot be compared: the {words} of {data!r} is {values[0]!r} in the first and "
+                    f"{values[1]!r} in the second."
                 )
 
 
@@ -123,6 +143,22 @@ def _check_same_conditions(stability: pd.DataFrame) -> None:
                 raise InputError(
                     f"{first!r} and {other!r} were scored under different conditions of the shift {shift!r} on "
                     f"{data!r} ({len(sets[first])} and {len(sets[other])}): evaluate both under the same ones."
+                )
+
+
+def _check_same_images(parts: Sequence[Results]) -> None:
+    """The same name of a shift may stand for other files on another machine."""
+    seen: dict[tuple[str, str], tuple[str, str]] = {}
+    for source in [source for part in parts for source in sources(part)]:
+        for shift in source.get("shifts", []):
+            key, images = (source["data"]["name"], shift["name"]), shift.get("images")
+            if images is None:  # of an older version
+                continue
+            first, folder = seen.setdefault(key, (images, source["folder"]))
+            if first != images:
+                raise InputError(
+                    f"{folder} and {source['folder']} cannot be compared: the shift {key[1]!r} has other images in the "
+                    "second."
                 )
 
 

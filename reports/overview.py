@@ -14,6 +14,7 @@ from shiftbench.reports.entrants import Entrant
 from shiftbench.reports.glossary import QUANTITIES, Quantity
 from shiftbench.reports.names import condition_name
 from shiftbench.reports.view import View
+from shiftbench.runs import ENTRANT
 from shiftbench.summary import BASELINE, CONDITION
 
 LEVEL = 0.05  # of the paired test, corrected for all pairs
@@ -59,6 +60,11 @@ class Row:
     n_ok: int = 0
     n_cells: int = 0
     leads: set[str] = field(default_factory=set)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every cell was measured."""
+        return self.n_ok == self.n_cells
 
     def number(self, key: str) -> Number:
         """A quantity, NaN where it is not known."""
@@ -116,8 +122,10 @@ def difference(view: View, one: Row, other: Row, shift: str) -> tuple[Number, fl
     for a, b, sign in ((one, other, 1), (other, one, -1)):
         found = table[_is(table, "a", a.entrant) & _is(table, "b", b.entrant)]
         if len(found):
-            number = Number(*found.iloc[0][["difference", "low", "high"]].astype(float))
-            return (number if sign > 0 else -number), float(corrected(found).iloc[0])
+            p = corrected(found).fillna(math.inf).to_numpy()
+            weakest = int(p.argmax())  # of several k
+            number = Number(*found.iloc[weakest][["difference", "low", "high"]].astype(float))
+            return (number if sign > 0 else -number), p[weakest] if np.isfinite(p[weakest]) else math.nan
     return Number(math.nan), math.nan
 
 
@@ -142,9 +150,13 @@ def _mark_leads(view: View, rows: Sequence[Row]) -> None:
         table = view.comparisons_of(shift, best.protocol, best.metric)
         if key == "clean":  # of the same images
             table = table[table["split"] == view.split(rows[0].shift)]
-        first, second = _is(table, "a", best.entrant), _is(table, "b", best.entrant)
-        ahead = (first & (table["difference"] > 0)) | (second & (table["difference"] < 0))
-        if (ahead & (corrected(table) <= LEVEL)).sum() == len(rows) - 1:
+        won: dict[tuple[str, ...], bool] = {}  # where k is estimated, a pair has a test for each k that both have
+        for side, other, sign in (("a", "b", 1), ("b", "a", -1)):
+            against = table[_is(table, side, best.entrant)]
+            rivals = against[[f"{name}_{other}" for name in ENTRANT]].itertuples(index=False, name=None)
+            for rival, gap, p in zip(rivals, sign * against["difference"], corrected(against), strict=True):
+                won[rival] = won.get(rival, True) and bool(gap > 0 and p <= LEVEL)
+        if all(won.get(row.entrant.key, False) for row in rows if row is not best):
             best.leads.add(key)
 
 

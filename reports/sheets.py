@@ -109,7 +109,7 @@ def overview_sheet(view: View, rows: Sequence[Row], baseline: str) -> Sheet:
     found = []
     for row, span in zip(rows, spans, strict=True):
         keys = {"protocol": row.protocol, "metric": row.metric, "shift": row.shift, "clusterer": row.clusterer}
-        incomplete = [f"{row.n_ok} of {row.n_cells} cells"] if row.n_ok < row.n_cells else []
+        incomplete = [f"{row.n_ok} of {row.n_cells} cells"] if not row.is_complete else []
         cells = [Cell(row.entrant.label, row.entrant.label, incomplete), *_words(keys, heads)]
         cells += [Cell("", span=span)] if any(spans) else []
         for quantity in quantities:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ class Drawing:
         with drawing(salt=self.name):
             file = io.StringIO()
             FigureCanvasSVG(self.figure).print_svg(file, metadata={"Date": None, "Creator": None})
-        return file.getvalue()
+        return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "", file.getvalue())  # XML has no such characters
 
     def files(self) -> dict[str, bytes]:
         """What ``report(figures=True)`` saves: file name to content, as SVG and PNG on white."""
@@ -143,7 +144,8 @@ class Drawing:
 @contextmanager
 def drawing(salt: str = "shiftbench") -> Iterator[None]:
     """matplotlib with this module's settings; identifiers inside an SVG hang on ``salt`` and content alone."""
-    with matplotlib.rc_context(_RC | {"svg.hashsalt": salt}):
+    with warnings.catch_warnings(), matplotlib.rc_context(_RC | {"svg.hashsalt": salt}):
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # the reader's browser has the letters
         yield
 
 

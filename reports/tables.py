@@ -16,6 +16,9 @@ from shiftbench.reports.overview import Number, Row, number_of, overview
 from shiftbench.reports.view import View, views
 from shiftbench.results import Results
 
+MARK = " †"
+NOTE = "† Not all cells were measured: means over the others, not comparable with those of complete rows."
+
 
 @dataclass(frozen=True)
 class Column:
@@ -48,6 +51,11 @@ class Section:
     columns: list[Column]
     lines: list[Line]
 
+    @property
+    def note(self) -> str:
+        """What the mark behind a name means, where there is one."""
+        return NOTE if any(line.label.endswith(MARK) for line in self.lines) else ""
+
 
 def terminal_table(results: Results) -> Table:
     """The short tables of the terminal: ACC and ARI in percent, ``±`` half the interval.
@@ -70,6 +78,8 @@ def terminal_table(results: Results) -> Table:
             grid.add_row()
         grid.add_row(Text(section.title, style="bold"))
         grid.add_row(table)
+        if section.note:
+            grid.add_row(Text(section.note, style="dim"))
     return grid
 
 
@@ -80,6 +90,7 @@ def markdown_table(results: Results) -> str:
         + _markdown_row(["encoder", *(column.heading for column in section.columns)])
         + _markdown_row(["---", *("---" if column.is_word else "---:" for column in section.columns)])
         + "".join(_markdown_row([line.label, *line.cells]) for line in section.lines)
+        + (f"\n{section.note}\n" if section.note else "")
         for section in sections(results)
     )
 
@@ -91,10 +102,11 @@ def latex_table(results: Results) -> str:
         layout = "".join("l" if column.is_word else "r" for column in section.columns)
         rows = [["Encoder", *(column.heading for column in section.columns)]]
         rows += [[line.label, *line.cells] for line in section.lines]
-        head, *body = (" & ".join(map(_latex, row)) + r" \\" for row in rows)
+        head, *body = map(_latex_row, rows)
         lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(section.title)}}}"]
         lines += [rf"\begin{{tabular}}{{l{layout}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
-        parts.append("\n".join([*lines, r"\end{tabular}", r"\end{table}", ""]))
+        note = [rf"\\{_latex(section.note)}"] if section.note else []
+        parts.append("\n".join([*lines, r"\end{tabular}", *note, r"\end{table}", ""]))
     return "\n".join(parts)
 
 
@@ -140,7 +152,7 @@ def _clusterings(view: View, title: str, rows: Sequence[Row]) -> Iterator[Sectio
     ]
     lines = [
         Line(
-            entrant.label,
+            entrant.label + MARK * any(not row.is_complete for row in rows if row.entrant is entrant),
             entrant.floor,
             [_cell(by_key.get((entrant.key, column.metric)), column, view.headline) for column in columns],
         )
@@ -189,14 +201,24 @@ def _markdown(text: str) -> str:
     """Text that Markdown and HTML leave as it is; the dashes of a table's ruler too."""
     if re.fullmatch("-+:?", text):
         return text
-    return re.sub(r"([\\`*_\[\]<>|$#~])", r"\\\1", text)
+    return re.sub(r"([\\`*_\[\]<>|$#~&@])", r"\\\1", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[\s\x00-\x1f\x7f]+", " ", text)
 
 
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "–": "--",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "·": r"$\cdot$", **{c: f"\\{c}" for c in "&%$#_{}"},
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "·": r"$\cdot$", "†": r"\textdagger{}",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
 }  # fmt: skip
 
 
+def _latex_row(cells: Sequence[str]) -> str:
+    text = " & ".join(map(_latex, cells)) + r" \\"
+    return "{}" + text if text.startswith(("[", "*")) else text  # else it would belong to the \\ of the row before
+
+
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    return "".join(_LATEX.get(character, character) for character in _one_line(text))

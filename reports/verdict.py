@@ -30,7 +30,8 @@ def verdict(view: View, rows: Sequence[Row]) -> list[str]:
     ranked = [row for row in rows if math.isfinite(row.number(key).value)]
     if not ranked:
         return _without_labels(view, rows)
-    best = max(ranked, key=lambda row: (not row.entrant.floor, row.number(key).value))
+    # What was not measured may be what is hardest.
+    best = max(ranked, key=lambda row: (not row.entrant.floor, row.is_complete, row.number(key).value))
     sentences = [_level(view, best), _rivals(view, best, ranked, key), _besides(view, best)]
     return [sentence for sentence in sentences if sentence]
 
@@ -43,7 +44,7 @@ def caveats(view: View) -> list[str]:
     scored = view.cells[(view.cells["shift"] != "chance") & view.cells["metric"].isin(view.metrics)]
     trainings, seeds = scored.groupby("encoder")["train_seed"].nunique().max(), scored["seed"].nunique()
     bounds = view.summary[view.summary["metric"].isin(view.metrics)]
-    if bounds["clean_low"].isna().all():
+    if bounds["clean"].notna().any() and bounds["clean_low"].isna().all():
         found.append("One run per encoder: nothing here has an interval, and differences may be luck.")
     elif trainings < 2:
         images = "other images and " if len(view.draws) else ""
@@ -87,7 +88,8 @@ def _rivals(view: View, best: Row, rows: list[Row], key: str) -> str:
     if not math.isfinite(p):
         ahead = best.number(key).value - rival.number(key).value
         side = "above" if ahead >= 0 else "below"
-        return f"It is {percent(abs(ahead))} points {side} {next_best}; one run cannot tell whether by luck."
+        why = "one run cannot tell whether by luck" if math.isfinite(gap.value) else "no test compares the two"
+        return f"It is {percent(abs(ahead))} points {side} {next_best}; {why}."
     if p > LEVEL:
         alone = gap.low > 0 or gap.high < 0  # the interval knows of this pair only
         among = f" among all pairs, p = {p:.3f}" if alone else ""
@@ -141,16 +143,24 @@ def _without_labels(view: View, rows: list[Row]) -> list[str]:
         number = best.number("stability")
         sentences.append(
             f"On clean {view.data}, clusterings from different random starts agree most for {best.entrant.label}: "
-            f"{percent(number.value)} % ARI{_within(number)}."
+            f"{percent(number.value)} % ARI{_within(number)}{_next(stable, best, 'stability')}."
         )
     moved = [row for row in rows if math.isfinite(row.number("agreement").value)]
     if moved:
         best = max(moved, key=lambda row: row.number("agreement").value)
         sentences.append(
             f"Under {_shift(view, best)}, the partitions of {best.entrant.label} stay closest to those of the "
-            f"same clean images: {percent(best.number('agreement').value)} % ARI on average."
+            f"same clean images: {percent(best.number('agreement').value)} % ARI on average{_next(moved, best, 'agreement')}."
         )
     return sentences or ["Nothing could be measured; the reasons are listed below."]
+
+
+def _next(rows: Sequence[Row], best: Row, key: str) -> str:
+    others = [row for row in rows if row is not best]
+    if not others:
+        return ""
+    rival = max(others, key=lambda row: row.number(key).value)
+    return f", next {rival.entrant.label} with {percent(rival.number(key).value)} %, without a test"
 
 
 def _shift(view: View, row: Row) -> str:

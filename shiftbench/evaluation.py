@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from shiftbench import ranks
+from shiftbench.cache import content_key
 from shiftbench.clock import Clock
 from shiftbench.compute import OVERWRITE, compute
 from shiftbench.conclude import conclude, unite
@@ -234,7 +235,7 @@ def _describe(plan: Plan) -> dict[str, Any]:
             "n_test": plan.sample(CLEAN).n,
             "classes": list(plan.data.classes),
         },
-        "shifts": [_describe_shift(name) for name in dict.fromkeys(c.shift for c in plan.samples)],
+        "shifts": [_describe_shift(plan, name) for name in dict.fromkeys(c.shift for c in plan.samples)],
         "skipped": {c.label: s.reason for c, s in plan.samples.items() if isinstance(s, Skipped)},
         "encoders": [_describe_encoder(plan, slug, encoder) for slug, encoder in plan.encoders.items()],
         "table": plan.table,
@@ -262,8 +263,11 @@ def _describe_encoder(plan: Plan, slug: str, encoder: Encoder) -> dict[str, Any]
     }
 
 
-def _describe_shift(name: str) -> dict[str, Any]:
+def _describe_shift(plan: Plan, name: str) -> dict[str, Any]:
     shift = SHIFTS.load(name) if name in SHIFTS else None
-    if not isinstance(shift, Shift):
-        return {"name": name, "kind": "own", "source": "", "citation": ""}
-    return {"name": name, "kind": shift.kind, "source": shift.source, "citation": shift.citation}
+    known = {"kind": "own", "source": "", "citation": ""}
+    if isinstance(shift, Shift):
+        known = {"kind": shift.kind, "source": shift.source, "citation": shift.citation}
+    samples = {c: s for c, s in plan.samples.items() if c.shift == name != CLEAN.shift}
+    images = [plan.about(condition) for condition, sample in samples.items() if not isinstance(sample, Skipped)]
+    return {"name": name, "images": content_key(images), **known}

@@ -195,12 +195,12 @@ def write_table(table: pd.DataFrame, path: Path, csv: bool = True) -> None:
     """
     rows = pa.Table.from_pandas(table, preserve_index=False)
     if csv:
-        with atomic_path(path.with_suffix(".csv")) as temporary:
-            write_csv(_without_formulas(rows), temporary)
+        with atomic_path(path.with_suffix(".csv")) as temporary, temporary.open("wb") as file:
+            write_csv(_without_formulas(rows), file)  # Arrow takes no path that is not UTF-8
     # A dictionary of floats, which rarely repeat, would make the file half as large again and nine times as slow.
     repeated = [one.name for one in rows.schema if not pa.types.is_floating(one.type)]
-    with atomic_path(path.with_suffix(".parquet")) as temporary:
-        write_parquet(rows, temporary, use_dictionary=repeated)
+    with atomic_path(path.with_suffix(".parquet")) as temporary, temporary.open("wb") as file:
+        write_parquet(rows, file, use_dictionary=repeated)
 
 
 def _without_formulas(rows: pa.Table) -> pa.Table:

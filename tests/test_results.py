@@ -120,8 +120,8 @@ def test_a_failed_write_leaves_the_old_file(results, tmp_path, monkeypatch):
     results.save(tmp_path)
     before = (tmp_path / "cells.csv").read_bytes()
 
-    def full_disk(rows, path, **_):
-        Path(path).write_text("half a tab")
+    def full_disk(rows, file):
+        file.write(b"half a tab")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("shiftbench.results.write_csv", full_disk)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from shiftbench.reports import report
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright here (pip install playwright)")
 
 CHROMIUM = next(
@@ -158,6 +160,16 @@ def test_dark_follows_the_system_and_the_button(page):
 def test_nothing_is_wider_than_the_screen(page, width):
     page.set_viewport_size({"width": width, "height": 900})
     assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [width, width]
+
+
+def test_long_names_break(browser, build):
+    names = ["timm:vit_base_patch16_clip_224.laion2b_ft_in12k_in1k", "x" * 110]
+    path = report(build(encoders=[(name, 0, level) for name, level in zip(names, (0.9, 0.8), strict=True)]))
+    for width in (400, 1280):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        page.close()
 
 
 def test_text_has_contrast(page):

@@ -1,5 +1,7 @@
 """Several results as one, or a line that says why not."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -86,6 +88,34 @@ def test_other_precision_cannot_be_compared(build, edit_run):
         InputError, match="precision of 'digits' is 'float32' in the first and 'bfloat16' in the second"
     ):
         merge(load(*folders))
+
+
+@pytest.mark.parametrize(("name", "words"), [("seed", "seed of corruptions"), ("code", "version of the measurements")])
+def test_other_draws_and_measurements_cannot_be_compared(build, edit_run, name, words):
+    folders = build("a"), build("b")
+    identity = Results.load(folders[1]).run["identity"]
+    edit_run(folders[1], identity=identity | {name: 7})
+    with pytest.raises(InputError, match=f"{words}.* is . in the first and 7 in the second"):
+        merge(load(*folders))
+
+
+def test_other_images_under_the_name_of_a_shift_cannot_be_compared(build, edit_run):
+    folders = [build(name, encoders=[(name, 0, 0.9)], natural=["outdoors"]) for name in "abc"]
+    for folder, images in zip(folders, ["1f", "1f", "2e"], strict=True):
+        edit_run(folder, shifts=[{"name": "clean"}, {"name": "outdoors", "images": images}])
+    merge(load(*folders[:2]))
+    with pytest.raises(InputError, match=r"a and .*c cannot be compared: the shift 'outdoors' has other images"):
+        merge(load(*folders))
+
+
+@pytest.mark.parametrize(
+    "run", [[], None, {}, {"encoders": []}, {"encoders": [{"name": "a"}], "data": {}}, {"encoders": [], "sources": [1]}]
+)
+def test_a_record_that_says_nothing(build, run):
+    folder = build()
+    (folder / "run.json").write_text(json.dumps(run))
+    with pytest.raises(InputError, match=r"run\.json does not say of which encoders and data the tables are"):
+        merge(load(folder))
 
 
 def test_two_data_sets_stand_side_by_side(build, tmp_path):

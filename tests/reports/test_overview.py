@@ -1,11 +1,14 @@
 """The overview's rows against the summary, the stability and the comparisons table."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from shiftbench.conclude import conclude
 from shiftbench.reports.overview import LEVEL, TESTED, baseline_of, column_of, failures, overview, quantities_of
+from shiftbench.reports.verdict import verdict
 from shiftbench.reports.view import views
 from shiftbench.results import Results
 from shiftbench.summary import summarize
@@ -101,6 +104,26 @@ def test_a_lone_encoder_leads_nothing(build):
 
 def test_one_run_leads_nothing(build):
     assert not any(row.leads for row in overview(only_view(build(seeds=1, draws=False))))
+
+
+def test_estimated_k_leads_only_where_everybody_was_met(build):
+    """One pair of encoders has a test for each k that both have; who has another k has none."""
+    encoders = [("a", 0, 0.9), ("a", 1, 0.9), ("b", 0, 0.5), ("b", 1, 0.5), ("c", 0, 0.85)]
+    results = Results.load(build(encoders=encoders))
+    tables = {name: getattr(results, name).assign(k_source="estimated") for name in ("cells", "stability", "draws")}
+    for table in tables.values():
+        table.loc[table["train_seed"] == 0, "k"] = 8
+    apart = {name: table.assign(k=table["k"].mask(table["encoder"] == "c", 12)) for name, table in tables.items()}
+    together = {name: table.assign(k=10) for name, table in tables.items()}
+    leads = []
+    for measured in (apart, together):
+        (view,) = views(replace(conclude(measured | {"recall": results.recall}), run=results.run))
+        rows = overview(view, ["acc"])
+        assert max(rows, key=lambda row: row.number("shifted").value).entrant.encoder == "a"
+        leads.append(next(row.leads for row in rows if row.entrant.encoder == "a"))
+        said = verdict(view, rows)[1]
+        assert ("no test compares the two" in said) == (measured is apart)
+    assert leads == [set(), {"clean", "shifted"}]
 
 
 def test_failures_are_gathered_by_reason(build):

@@ -1,6 +1,7 @@
 """What ``report`` takes, what it writes and where, and what it says when it cannot."""
 
 import csv
+import gc
 import os
 import re
 import subprocess
@@ -77,9 +78,32 @@ def test_a_notebook_shows_the_summary(everything, build, walk):
 
 def test_another_baseline_rewrites_the_summary(build):
     folder = build(corruptions=("fog",))
+    before = (folder / "run.json").read_bytes()
     text = report(folder, baseline="random:small_cnn").read_text()
+    assert (folder / "run.json").read_bytes() == before  # an evaluation can go on there
     assert "random:small_cnn = 100" in text
     assert "mce[baseline=random:small_cnn]" in Results.load(folder).summary
+
+
+def test_the_folder_of_an_evaluation_is_its_own(build, tmp_path):
+    one, two = (build(name, encoders=[(name, 0, 0.8)], corruptions=("fog",)) for name in ("one", "two"))
+    before = {path: path.read_bytes() for path in one.iterdir() if path.is_file()}
+    with pytest.raises(InputError, match="is one of the evaluations to be merged: name another folder with -o"):
+        report([one, two], one)
+    assert {path: path.read_bytes() for path in one.iterdir() if path.is_file()} == before
+    report([one, two], tmp_path / "both")
+    report([tmp_path / "both", two], tmp_path / "both")  # what was merged may be merged anew
+
+
+def test_nothing_is_written_before_the_page_is_made(build, tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no figure")
+
+    monkeypatch.setattr("shiftbench.reports.render", broken)
+    with pytest.raises(RuntimeError, match="no figure"):
+        report([build("one", corruptions=("fog",))], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert gc.isenabled()
 
 
 def test_results_in_memory_need_a_folder(plain, tmp_path):

@@ -53,6 +53,11 @@ def test_any_name_is_text_in_valid_svg():
     assert "plain goes from 90.0 (clean) to 40.0 (2)" in root.attrib["aria-label"]
 
 
+def test_characters_that_xml_lacks_are_left_out():
+    svg = drawn(["a\x01b\x1bc"]).files()["a-figure.svg"]
+    assert "abc 40.0" in [node.text for node in ElementTree.fromstring(svg).iter()]
+
+
 def test_groups_that_say_nothing_are_left_out():
     drawing = drawn()
     with warnings.catch_warnings():

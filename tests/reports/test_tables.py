@@ -7,7 +7,7 @@ from rich.console import Console
 
 from shiftbench.reports import latex_table, markdown_table, terminal_table
 from shiftbench.reports.overview import overview
-from shiftbench.reports.tables import sections
+from shiftbench.reports.tables import MARK, NOTE, sections
 from shiftbench.reports.view import views
 from shiftbench.results import Results
 
@@ -97,7 +97,9 @@ def test_probes_have_sections_of_their_own(everything):
     assert [column.heading for column in probes[0].columns] == [
         "k-NN clean", "k-NN shifted", "linear clean", "linear shifted",
     ]  # fmt: skip
-    assert {line.label for section in found for line in section.lines} == {line.label for line in probes[0].lines}
+    assert {line.label.removesuffix(MARK) for section in found for line in section.lines} == {
+        line.label for line in probes[0].lines
+    }
 
 
 def test_what_was_skipped_has_no_section(everything):
@@ -109,6 +111,24 @@ def test_markdown_leaves_no_name_its_power(build):
     assert "a\\|b" in text
     assert "\\<b\\>\\*x\\*" in text
     assert {line.count("|") - line.count("\\|") for line in text.splitlines() if line.startswith("|")} == {8}
+
+
+def test_names_of_several_lines_stay_in_theirs(build):
+    results = Results.load(build(encoders=[("a\nb\x01c", 0, 0.8), ("[x]", 0, 0.7), ("*y", 0, 0.6)]))
+    assert "| a b c |" in markdown_table(results)
+    lines = latex_table(results).splitlines()
+    assert [line.partition(" & ")[0] for line in lines if line.endswith(r"\\")] == ["Encoder", "a b c", "{}[x]", "{}*y"]
+
+
+def test_incomplete_rows_are_marked(build):
+    folder = build(encoders=[("whole", 0, 0.8), ("gaps", 0, 0.7)], failed=[("gaps", "fog-5")])
+    results = Results.load(folder)
+    for text in (markdown_table(results), printed(results, 200)):
+        assert "gaps †" in text
+        assert "whole †" not in text
+        assert text.count(NOTE) == 1
+    assert r"gaps \textdagger{}" in latex_table(results)
+    assert NOTE not in markdown_table(Results.load(build("complete")))
 
 
 def test_latex_is_escaped_and_balanced(build):

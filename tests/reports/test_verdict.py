@@ -101,6 +101,24 @@ def test_several_trainings_need_no_caveat(build):
     assert caveats(view) == []
 
 
+def test_a_row_with_gaps_is_not_the_subject(build):
+    """What is hardest was left out of its mean."""
+    sentences, rows, _ = said(build(encoders=[("all", 0, 0.8), ("gaps", 0, 0.8)], failed=[("gaps", "fog-5")]))
+    assert max(rows, key=lambda row: row.number("shifted").value).entrant.encoder == "gaps"
+    assert sentences[0].startswith("all reaches ")
+
+
+def test_nothing_measured_has_no_runs_to_speak_of(build):
+    failed = [("one", "clean"), *(("one", f"{name}-{i}") for name in ("fog", "contrast") for i in range(1, 6))]
+    _, _, view = said(build(encoders=[("one", 0, 0.8)], corruptions=("fog", "contrast"), failed=failed))
+    assert not [caveat for caveat in caveats(view) if "One run" in caveat]
+
+
+def test_without_labels_the_next_best_is_told(build):
+    sentences, _, _ = said(build(metrics=(), label_free=("entropy",)))
+    assert all(re.search(r", next [\w:]+ with [\d.]+ %, without a test\.$", sentence) for sentence in sentences[:2])
+
+
 def test_failures_are_counted(build):
     _, _, view = said(build(failed=[("pixels", "fog-1")]))
     assert caveats(view)[1].startswith("3 of 99 cells were not measured.")
