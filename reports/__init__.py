@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from shiftbench.errors import InputError
@@ -72,11 +73,14 @@ def report(
     folder = Path(out or home or "")
     _check_place(folder, parts)
     merged = merge(parts, baseline)
-    page = render(merged, title)
-    if merged.folder is None or folder.resolve() != merged.folder.resolve():
-        copied(merged).save(folder)
-    elif merged.summary is not parts[0].summary:  # by another baseline
-        merged.save(folder)
+    with ExitStack() as files, ThreadPoolExecutor(1) as pool:  # tables of many encoders take long to write
+        elsewhere = merged.folder is None or folder.resolve() != merged.folder.resolve()
+        saved = copied(merged) if elsewhere else merged
+        changed = elsewhere or merged.summary is not parts[0].summary  # by another baseline
+        writing = pool.submit(files.enter_context, saved.saving(folder)) if changed else None
+        page = render(merged, title)
+        if writing is not None:
+            writing.result()
     write_text(folder / PAGE, page.html)
     for name, make in TEXTS.items():
         write_text(folder / name, make(merged))

@@ -17,7 +17,8 @@ made). The tables are functions of the inputs alone: the same run writes the sam
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -31,7 +32,7 @@ from pyarrow.csv import write_csv
 from pyarrow.parquet import write_table as write_parquet
 
 from shiftbench.errors import InputError
-from shiftbench.records import atomic_path, write_text
+from shiftbench.records import atomic_path
 from shiftbench.schema import (
     CELL_KEYS,
     CELLS,
@@ -131,19 +132,26 @@ class Results:
     folder: Path | None = None
 
     def save(self, folder: str | Path) -> Results:
-        """Check the tables, write them as CSV and Parquet, and ``run.json``, each file atomically.
+        """Check the tables, write them as CSV and Parquet, and ``run.json``; the files appear together at the end.
 
         Raises:
             InputError: a table holds what its columns must not (:func:`shiftbench.schema.validate`).
         """
-        folder = Path(folder)
+        with self.saving(Path(folder)):
+            return self
+
+    @contextmanager
+    def saving(self, folder: Path) -> Iterator[None]:
+        """As :meth:`save`, but the files appear when the block ends, and not at all if it fails."""
         for name in TABLES:
             validate(name, getattr(self, name))
-        for name in TABLES:
-            write_table(getattr(self, name), folder / name, csv=name != "draws")
-        write_text(folder / RUN_FILE, json.dumps(self.run, indent=2, sort_keys=True) + "\n")
+        with ExitStack() as files:
+            run = files.enter_context(atomic_path(folder / RUN_FILE))  # entered first, it appears last
+            run.write_text(json.dumps(self.run, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
+            for name in TABLES:
+                files.enter_context(writing_table(getattr(self, name), folder / name, csv=name != "draws"))
+            yield
         self.folder = folder
-        return self
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the clusterings' summary by ACC and ARI, in percent, or all of it without labels."""
@@ -193,14 +201,24 @@ def write_table(table: pd.DataFrame, path: Path, csv: bool = True) -> None:
 
     Text that a spreadsheet would take for a formula gets an apostrophe in front of it, in the CSV alone.
     """
+    with writing_table(table, path, csv):
+        pass
+
+
+@contextmanager
+def writing_table(table: pd.DataFrame, path: Path, csv: bool = True) -> Iterator[None]:
+    """As :func:`write_table`, but the files appear when the block ends, and not at all if it fails."""
     rows = pa.Table.from_pandas(table, preserve_index=False)
-    if csv:
-        with atomic_path(path.with_suffix(".csv")) as temporary, temporary.open("wb") as file:
-            write_csv(_without_formulas(rows), file)  # Arrow takes no path that is not UTF-8
-    # A dictionary of floats, which rarely repeat, would make the file half as large again and nine times as slow.
-    repeated = [one.name for one in rows.schema if not pa.types.is_floating(one.type)]
-    with atomic_path(path.with_suffix(".parquet")) as temporary, temporary.open("wb") as file:
-        write_parquet(rows, file, use_dictionary=repeated)
+    with ExitStack() as files:
+        # Arrow takes no path that is not UTF-8, but any open file.
+        if csv:
+            with files.enter_context(atomic_path(path.with_suffix(".csv"))).open("wb") as file:
+                write_csv(_without_formulas(rows), file)
+        # A dictionary of floats, which rarely repeat, would make the file half as large again and nine times as slow.
+        repeated = [one.name for one in rows.schema if not pa.types.is_floating(one.type)]
+        with files.enter_context(atomic_path(path.with_suffix(".parquet"))).open("wb") as file:
+            write_parquet(rows, file, use_dictionary=repeated)
+        yield
 
 
 def _without_formulas(rows: pa.Table) -> pa.Table:
