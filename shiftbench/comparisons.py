@@ -52,9 +52,8 @@ def _compare(group: Group, shift: str, split: str) -> pd.DataFrame:
     conditions = [of_split(CLEAN, split)] if shift == CLEAN[0] else group.conditions(shift)
     entrants = {key: runs.means(conditions) for key, runs in group.entrants.items() if _has(runs, conditions)}
     size = min((len(means) for means in entrants.values()), default=1)
-    # (encoders, resamples, conditions); NaN where a condition was not measured.
-    means = np.array([one[:size] for one in entrants.values()])
-    measured = np.isfinite(means[:, 0]) if len(means) else np.empty((0, 0), bool)
+    means = [one[:size] for one in entrants.values()]  # (resamples, conditions); NaN where one was not measured
+    measured = np.array([np.isfinite(one[0]) for one in means]).reshape(len(means), len(conditions))
     first, second = np.triu_indices(len(entrants), 1)
     common = (measured.astype(np.int64) @ measured.T)[first, second]
     first, second, common = (one[common > 0] for one in (first, second, common))
@@ -78,15 +77,17 @@ def _has(runs: Runs, conditions: list[tuple[str, str, int]]) -> bool:
     return bool(len(runs)) and bool(np.isfinite(runs.means(conditions)[0]).any())
 
 
-def _differences(means: np.ndarray, measured: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _differences(
+    means: Sequence[np.ndarray], measured: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> np.ndarray:
     """(pairs, resamples): each pair's difference in the mean over the conditions that both have."""
     sets, which = np.unique(measured, axis=0, return_inverse=True)  # mostly one: all conditions
     kinds, kind = np.unique(which.ravel()[first] * len(sets) + which.ravel()[second], return_inverse=True)
-    scores = np.where(np.isfinite(means), means, 0)
-    found = np.empty((len(first), means.shape[1]))
+    scores = [np.where(np.isfinite(one), one, 0) for one in means]
+    found = np.empty((len(first), len(means[0])))
     for place, (one, other) in enumerate(zip(*np.divmod(kinds, len(sets)), strict=True)):
         both, pairs = sets[one] & sets[other], np.flatnonzero(kind == place)
-        mean = scores @ both / both.sum()
+        mean = np.array([score @ both for score in scores]) / both.sum()
         for start in range(0, len(pairs), _BLOCK):
             here = pairs[start : start + _BLOCK]
             found[here] = mean[first[here]] - mean[second[here]]
