@@ -8,8 +8,10 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from shiftbench.encoders import Encoder
+from shiftbench.errors import InputError
 from shiftbench.evaluation import evaluate
 from shiftbench.records import Dataset, Split
+from shiftbench.reports import report
 
 CLASSES = ("zero", "one", "two", "three", "four")
 
@@ -83,6 +85,21 @@ def test_a_shift_with_fewer_classes_is_compared_with_the_clean_images_of_those(a
         "clean"
     ].item() == pytest.approx(whole)
     assert not len(rows(found.stability, shift="other", axis="shift"))  # other pictures have no partners
+
+
+def test_results_know_other_pictures_under_one_name(arguments, tmp_path):
+    """The same name of a shift may stand for other files on another machine."""
+    folders = []
+    for place, seed in enumerate([2, 2, 3]):
+        (tmp_path / str(place)).mkdir()
+        shift = ["fog-1", save(tmp_path / str(place) / "other.npz", five(seed, 60))]
+        encoder = Encoder(f"means-{place}", means, fingerprint=f"means-{place}")
+        folders.append(tmp_path / f"r{place}")
+        evaluate(**arguments | {"checkpoint": encoder, "results": folders[-1], "seeds": 2}, shift=shift)
+    report(folders[:2], tmp_path / "same")
+    with pytest.raises(InputError, match=r"r0 and .*r2 cannot be compared: the shift 'other' has other images"):
+        report(folders, tmp_path / "all")
+    assert not (tmp_path / "all").exists()
 
 
 def test_two_common_classes_are_a_skipped_row_with_the_reason(arguments, tmp_path):
