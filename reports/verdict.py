@@ -44,7 +44,9 @@ def caveats(view: View) -> list[str]:
     scored = view.cells[(view.cells["shift"] != "chance") & view.cells["metric"].isin(view.metrics)]
     trainings, seeds = scored.groupby("encoder")["train_seed"].nunique().max(), scored["seed"].nunique()
     bounds = view.summary[view.summary["metric"].isin(view.metrics)]
-    if bounds["clean"].notna().any() and bounds["clean_low"].isna().all():
+    if bounds["clean"].isna().all():
+        found.append("Nothing was scored on clean images.")
+    elif bounds["clean_low"].isna().all():
         found.append("One run per encoder: nothing here has an interval, and differences may be luck.")
     elif trainings < 2:
         images = "other images and " if len(view.draws) else ""

@@ -94,8 +94,9 @@ class View:
 
     @cached_property
     def ks(self) -> list[int]:
-        """The numbers of clusters that were measured on the whole test split."""
-        known = self.stability if self.cells.empty else ok(self.cells)
+        """The numbers of clusters that were measured on the whole test split; where none was, those that were tried."""
+        tried = self.stability if self.cells.empty else self.cells
+        known = tried if ok(tried).empty else ok(tried)
         return sorted({int(k) for k in known.loc[known["split"] == "test", "k"].unique()})
 
     @cached_property

@@ -111,7 +111,10 @@ def test_a_row_with_gaps_is_not_the_subject(build):
 def test_nothing_measured_has_no_runs_to_speak_of(build):
     failed = [("one", "clean"), *(("one", f"{name}-{i}") for name in ("fog", "contrast") for i in range(1, 6))]
     _, _, view = said(build(encoders=[("one", 0, 0.8)], corruptions=("fog", "contrast"), failed=failed))
-    assert not [caveat for caveat in caveats(view) if "One run" in caveat]
+    said_of_it = caveats(view)
+    assert view.ks == [10]
+    assert said_of_it[0] == "Nothing was scored on clean images."
+    assert not [caveat for caveat in said_of_it if "One run" in caveat or "Intervals" in caveat]
 
 
 def test_without_labels_the_next_best_is_told(build):
