@@ -148,18 +148,17 @@ def _check_same_conditions(stability: pd.DataFrame) -> None:
 
 def _check_same_images(parts: Sequence[Results]) -> None:
     """The same name of a shift may stand for other files on another machine."""
-    seen: dict[tuple[str, str], tuple[str, str]] = {}
+    seen: dict[tuple[str, str, str], tuple[str, str]] = {}
     for source in [source for part in parts for source in sources(part)]:
         for shift in source.get("shifts", []):
-            key, images = (source["data"]["name"], shift["name"]), shift.get("images")
-            if images is None:  # of an older version
-                continue
-            first, folder = seen.setdefault(key, (images, source["folder"]))
-            if first != images:
-                raise InputError(
-                    f"{folder} and {source['folder']} cannot be compared: the shift {key[1]!r} has other images in the "
-                    "second."
-                )
+            for condition, images in shift.get("images", {}).items():
+                key = source["data"]["name"], shift["name"], condition
+                first, folder = seen.setdefault(key, (images, source["folder"]))
+                if first != images:
+                    raise InputError(
+                        f"{folder} and {source['folder']} cannot be compared: the shift {key[1]!r} has other images in "
+                        "the second."
+                    )
 
 
 def _with_distinct_names(parts: Sequence[Results]) -> list[Results]:

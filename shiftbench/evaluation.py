@@ -268,6 +268,5 @@ def _describe_shift(plan: Plan, name: str) -> dict[str, Any]:
     known = {"kind": "own", "source": "", "citation": ""}
     if isinstance(shift, Shift):
         known = {"kind": shift.kind, "source": shift.source, "citation": shift.citation}
-    samples = {c: s for c, s in plan.samples.items() if c.shift == name != CLEAN.shift}
-    images = [plan.about(condition) for condition, sample in samples.items() if not isinstance(sample, Skipped)]
-    return {"name": name, "images": content_key(images), **known}
+    files = {c.label: s.digest for c, s in plan.samples.items() if c.shift == name and not isinstance(s, Skipped)}
+    return {"name": name, "images": {label: content_key(digest) for label, digest in files.items() if digest}, **known}

@@ -102,7 +102,7 @@ def test_other_draws_and_measurements_cannot_be_compared(build, edit_run, name, 
 def test_other_images_under_the_name_of_a_shift_cannot_be_compared(build, edit_run):
     folders = [build(name, encoders=[(name, 0, 0.9)], natural=["outdoors"]) for name in "abc"]
     for folder, images in zip(folders, ["1f", "1f", "2e"], strict=True):
-        edit_run(folder, shifts=[{"name": "clean"}, {"name": "outdoors", "images": images}])
+        edit_run(folder, shifts=[{"name": "clean"}, {"name": "outdoors", "images": {"outdoors": images}}])
     merge(load(*folders[:2]))
     with pytest.raises(InputError, match=r"a and .*c cannot be compared: the shift 'outdoors' has other images"):
         merge(load(*folders))
