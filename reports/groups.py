@@ -44,11 +44,9 @@ def file_name(*parts: str | View) -> str:
     """A file's name of letters, digits, dots and dashes."""
     words = [f"{part.data}-{part.clusterer}" if isinstance(part, View) else part for part in parts]
     name = "-".join("".join(c if c.isalnum() or c in "._" else "-" for c in word) for word in words)
-    return (
-        name
-        if len(name.encode()) <= 120
-        else f"{name.encode()[:100].decode(errors='ignore')}-{crc32(name.encode()):08x}"
-    )
+    if len(name.encode()) > 120:  # of the 255 bytes that a file system takes
+        name = f"{name.encode()[:100].decode(errors='ignore')}-{crc32(name.encode()):08x}"
+    return name
 
 
 def tenths(values: np.ndarray) -> tuple[float, float]:

@@ -33,8 +33,8 @@ DASHES = ((), (4, 1.6), (1.2, 1.2), (5, 1.4, 1.2, 1.4))
 MARKERS = ("o", "s", "D", "^", "v", "P")
 ROW = 19  # pixels per line of text beside an axis
 HEAT = sns.color_palette("mako", as_cmap=True)  # perceptually uniform, readable without colour vision
-# Tol (2021), "muted": clusters on a map; the marker changes when the colours begin again.
 PICTURE = "WEBP" if features.check("webp") else "PNG"  # a fifth of the size; Pillow may be built without it
+# Tol (2021), "muted": clusters on a map; the marker changes when the colours begin again.
 CLUSTERS = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499")
 
 # The same colours on the dark page, lighter where they would sink.
