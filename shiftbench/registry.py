@@ -248,6 +248,7 @@ BACKBONES = Registry("backbone", {
     "resnet34": Entry(f"{_NETWORK}.resnet:resnet34", "ResNet-34, ImageNet stem"),
     "resnet50": Entry(f"{_NETWORK}.resnet:resnet50", "ResNet-50, ImageNet stem"),
     "resnet8": Entry(f"{_NETWORK}.cifar_resnet:resnet8", "ResNet-8 of CIFAR, for a CPU"),
+    "resnet18_narrow": Entry(f"{_NETWORK}.cifar_resnet:resnet18_narrow", "ResNet-18 of a quarter of the width, 3x3 stem"),
     "resnet20": Entry(f"{_NETWORK}.cifar_resnet:resnet20", "ResNet-20 of CIFAR, three stages"),
     "resnet32": Entry(f"{_NETWORK}.cifar_resnet:resnet32", "ResNet-32 of CIFAR, three stages"),
     "resnet44": Entry(f"{_NETWORK}.cifar_resnet:resnet44", "ResNet-44 of CIFAR, three stages"),

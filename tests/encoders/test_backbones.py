@@ -60,6 +60,18 @@ def test_cifar_resnets_have_the_published_sizes(depth, millions):
     assert per_block * 6 == 2 * 9 * (16**2 + 32**2 + 64**2) + 4 * (16 + 32 + 64)
 
 
+def test_the_narrow_resnet18_is_the_full_one_at_a_quarter_of_the_width():
+    """Layer for layer: a quarter of the channels on either side of each convolution, but for the image's own three."""
+    full, narrow = resnet18_cifar(), build_backbone("resnet18_narrow")
+    shapes = [
+        [tuple(module.weight.shape[:2]) for module in network.modules() if isinstance(module, nn.Conv2d)]
+        for network in (full, narrow)
+    ]
+    assert len(shapes[0]) == 20
+    assert shapes[1] == [(out // 4, into if into == 3 else into // 4) for out, into in shapes[0]]
+    assert (narrow.stride, narrow.feature_dim) == (full.stride, full.feature_dim // 4)
+
+
 def test_resnet18_cifar_starts_as_pytorch_starts_convolutions():
     """Uniform within 1/sqrt(fan in), where torchvision's own ResNets start normal with fan out."""
     weight = resnet18_cifar().layer4[1].conv2.weight
