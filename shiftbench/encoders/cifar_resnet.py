@@ -124,7 +124,8 @@ def rename(names: Sequence[str]) -> dict[str, str]:
 def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Module]] | None:
     """Name and builder of the network with tensors of these names and shapes; None where it is none of these."""
     stages = sorted({int(found.group(1)) for name in shapes if (found := re.match(r"layer(\d+)\.", name))})
-    if stages != [1, 2, 3] or "layer1.0.conv3.weight" in shapes:
+    wide = stages == [1, 2, 3, 4] and shapes.get("conv1.weight", ())[:1] == (64,)  # torchvision's, see resnet.py
+    if stages not in ([1, 2, 3], [1, 2, 3, 4]) or wide or "layer1.0.conv3.weight" in shapes:
         return None
     firsts = [shapes.get(f"layer{stage}.0.conv1.weight", ()) for stage in stages]
     if shapes.get("layer2.0.bn1.weight") != firsts[1][:1] or shapes.get("conv1.weight", ())[1:] != (3, 3, 3):
@@ -132,6 +133,10 @@ def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Mod
     widths = [first[0] for first in firsts]
     blocks = [len({name.split(".")[1] for name in shapes if name.startswith(f"layer{stage}.")}) for stage in stages]
     projection = "layer2.0.downsample.0.weight" in shapes
-    depth = f"resnet{2 * sum(blocks) + 2}" + ("_projection" if projection else "")
-    wide = "" if widths == [16, 32, 64] else f"[{','.join(map(str, widths))}]"
-    return depth + wide, partial(CifarResNet, blocks, widths, projection)
+    name = f"resnet{2 * sum(blocks) + 2}"
+    if (blocks, widths, projection) == ([2, 2, 2, 2], [16, 32, 64, 128], True):
+        name += "_narrow"
+    else:
+        name += "_projection" * projection
+        name += "" if widths == [16, 32, 64] else f"[{','.join(map(str, widths))}]"
+    return name, partial(CifarResNet, blocks, widths, projection)
