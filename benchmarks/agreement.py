@@ -29,7 +29,7 @@ from sklearn.metrics import adjusted_rand_score
 from shiftbench.clustering.kmeans import KMeans
 from shiftbench.metrics.agreement import Labelings, pairwise
 from shiftbench.metrics.consensus import consensus_partition
-from shiftbench.parallel import single_threaded
+from shiftbench.runtime.parallel import single_threaded
 
 Ids = NDArray[np.int64]
 

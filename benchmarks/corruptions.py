@@ -3,7 +3,7 @@
     python -m benchmarks.corruptions [--data DIR] [--fork DIR] [--size 32 224] [--device cuda]
 
 ``--data`` (or SHIFTBENCH_DATA) holds CIFAR-10's python batches; without it, crops of scikit-learn's two photographs are
-used. ``ic`` is imagecorruptions 1.1.2, repaired (shiftbench.compat); ``fork`` is imagecorruptions-imaug, which has the
+used. ``ic`` is imagecorruptions 1.1.2, repaired (shiftbench.runtime.compat); ``fork`` is imagecorruptions-imaug, which has the
 same module name: ``pip install --no-deps --target DIR imagecorruptions-imaug``. All three get the same images and the
 ImageNet constants, in turns, one thread each; medians over the repeats, means over the five severities. 224 px images
 are enlarged 32 px images.
@@ -28,8 +28,8 @@ import torch
 from sklearn.datasets import load_sample_images
 from torch.nn.functional import interpolate
 
-from shiftbench.compat import imagecorruptions
 from shiftbench.corruptions import SEVERITIES, corrupt, corruptions
+from shiftbench.runtime.compat import imagecorruptions
 
 CHUNK = {32: 250, 224: 16}
 SLOW_SECONDS = 0.3  # what a reference may take per severity and repeat; sets how many images it gets

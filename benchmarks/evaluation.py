@@ -34,12 +34,12 @@ from sklearn.metrics.cluster import contingency_matrix
 
 import shiftbench
 from benchmarks.corruptions import load_fork
-from shiftbench import compat
 from shiftbench.corruptions import SEVERITIES, corruptions
-from shiftbench.data import load_dataset
+from shiftbench.data.base import load_dataset
 from shiftbench.encoders.base import ModuleEncoder
-from shiftbench.parallel import single_threaded
 from shiftbench.records import Dataset, Split
+from shiftbench.runtime import compat
+from shiftbench.runtime.parallel import single_threaded
 
 SEEDS = 10
 Seconds = dict[str, float]

@@ -24,7 +24,7 @@ import pandas as pd
 import shiftbench
 from shiftbench.configs import compose
 from shiftbench.encoders.run_folder import DESCRIPTION
-from shiftbench.results import Results
+from shiftbench.results.tables import Results
 from shiftbench.trainers.run import read_config
 
 METHODS = ("concurl", "idfd", "drc", "decl", "npid", "simclr", "byol", "cc")

@@ -26,12 +26,20 @@ import pandas as pd
 from playwright.sync_api import sync_playwright
 from scipy import stats
 
-from shiftbench.conclude import conclude
-from shiftbench.metrics.correlation import RankCorrelations
-from shiftbench.metrics.resample import CONDITIONS, draw_weights
-from shiftbench.parallel import single_threaded
 from shiftbench.registry import CORRUPTIONS
-from shiftbench.results import TABLES, Results, cells_table, draws_table, recall_table, stability_table, write_table
+from shiftbench.results.correlation import RankCorrelations
+from shiftbench.results.derive import derive
+from shiftbench.results.resample import CONDITIONS, draw_weights
+from shiftbench.results.tables import (
+    TABLES,
+    Results,
+    cells_table,
+    draws_table,
+    recall_table,
+    stability_table,
+    write_table,
+)
+from shiftbench.runtime.parallel import single_threaded
 
 ENCODERS, SEEDS, RESAMPLES = 200, 10, 400
 LABELLED = ("acc", "nmi", "ari", "ami")
@@ -202,7 +210,7 @@ def make(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
             for i, name in enumerate(names)
         ],
     }  # fmt: skip
-    results = conclude(tables)
+    results = derive(tables)
     results.run = run
     results.save(folder)
 

@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 import shiftbench
-from shiftbench.results import Results
+from shiftbench.results.tables import Results
 
 CHECKPOINTS = {
     "ResNet-56": "akamaster/resnet56-4bfd9763.th?norm=imagenet&name=ResNet-56",

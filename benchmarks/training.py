@@ -32,11 +32,11 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from shiftbench.compat import torchvision
 from shiftbench.configs import compose
 from shiftbench.encoders.backbones import build_backbone
 from shiftbench.encoders.precision import fast_copy
 from shiftbench.registry import METHODS
+from shiftbench.runtime.compat import torchvision
 from shiftbench.trainers.augment import Augmentation, Draws
 from shiftbench.trainers.concurl import consensus_loss, random_transforms, sinkhorn
 from shiftbench.trainers.engine import Trainer

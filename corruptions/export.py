@@ -22,8 +22,8 @@ import shiftbench
 from shiftbench.corruptions.core import SEVERITIES, corrupt, corruptions
 from shiftbench.corruptions.severity import resolve_table
 from shiftbench.errors import InputError, unknown
-from shiftbench.parallel import parallel_map
 from shiftbench.registry import CORRUPTIONS
+from shiftbench.runtime.parallel import parallel_map
 
 LAYOUTS = ("cifar", "imagefolder")
 _CHUNK = 250

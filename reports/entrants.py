@@ -10,8 +10,8 @@ import pandas as pd
 
 from shiftbench.reports.names import is_floor
 from shiftbench.reports.style import Look, looks
-from shiftbench.results import Results
-from shiftbench.runs import ENTRANT
+from shiftbench.results.runs import ENTRANT
+from shiftbench.results.tables import Results
 
 HEADLINE = ("acc", "ari")
 DRAWN = 12  # encoders in figures; the tables have all

@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from shiftbench.conclude import conclude
 from shiftbench.errors import InputError, unknown
 from shiftbench.reports.overview import column_of
-from shiftbench.results import RUN_FILE, TABLES, Results, in_order
-from shiftbench.summary import BASELINE
+from shiftbench.results.derive import derive
+from shiftbench.results.summary import BASELINE
+from shiftbench.results.tables import RUN_FILE, TABLES, Results, in_order
 
 MEASURED = ("cells", "recall", "stability", "draws")
 
@@ -58,7 +58,7 @@ def merge(parts: Sequence[Results], baseline: str = BASELINE) -> Results:
         return parts[0]
     measured = {name: _union(name, [getattr(part, name) for part in parts]) for name in MEASURED}
     if len(parts) == 1:
-        return replace(conclude(measured, baseline), run=parts[0].run, folder=parts[0].folder)
+        return replace(derive(measured, baseline), run=parts[0].run, folder=parts[0].folder)
     _check_same_conditions(measured["stability"])
     _check_same_images(parts)
     run = {
@@ -66,7 +66,7 @@ def merge(parts: Sequence[Results], baseline: str = BASELINE) -> Results:
         "encoders": _encoders(parts),
         "sources": [one for part in parts for one in sources(part)],
     }
-    return replace(conclude(measured, baseline), run=run)
+    return replace(derive(measured, baseline), run=run)
 
 
 def _is_concluded(part: Results, baseline: str) -> bool:

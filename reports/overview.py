@@ -14,8 +14,8 @@ from shiftbench.reports.entrants import Entrant
 from shiftbench.reports.glossary import QUANTITIES, Quantity
 from shiftbench.reports.names import condition_name
 from shiftbench.reports.view import View
-from shiftbench.runs import ENTRANT
-from shiftbench.summary import BASELINE, CONDITION
+from shiftbench.results.runs import ENTRANT
+from shiftbench.results.summary import BASELINE, CONDITION
 
 LEVEL = 0.05  # of the paired test, corrected for all pairs
 TESTED = ("clean", "shifted")  # what the comparisons test, and so all that can be led

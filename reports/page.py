@@ -26,7 +26,7 @@ from shiftbench.reports.sheets import Sheet
 from shiftbench.reports.style import CSS_COLOURS, Drawing
 from shiftbench.reports.verdict import caveats, verdict
 from shiftbench.reports.view import View, views
-from shiftbench.results import Results
+from shiftbench.results.tables import Results
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_ROWS = 1000  # of the overview; beyond them it keeps to the metrics of the figures

@@ -14,7 +14,7 @@ from rich.text import Text
 from shiftbench.reports.names import metric_name, percent, probe_name
 from shiftbench.reports.overview import Number, Row, number_of, overview
 from shiftbench.reports.view import View, views
-from shiftbench.results import Results
+from shiftbench.results.tables import Results
 
 MARK = " †"
 NOTE = "† Not all cells were measured: means over the others, not comparable with those of complete rows."

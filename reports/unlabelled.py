@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from shiftbench.proxies import ALL
 from shiftbench.reports import points
 from shiftbench.reports.entrants import Entrant
 from shiftbench.reports.groups import Group, choices, file_name, filled, tenths
 from shiftbench.reports.names import decimal
 from shiftbench.reports.overview import Number, number_of
 from shiftbench.reports.view import View
+from shiftbench.results.proxies import ALL
 
 MIN_CONDITIONS = 5  # a rank correlation over fewer says nothing
 PROXY = "shift_ari"

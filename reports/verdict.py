@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from shiftbench.reports.names import metric_name, percent
 from shiftbench.reports.overview import LEVEL, Number, Row, difference, number_of
 from shiftbench.reports.view import View
-from shiftbench.results import ok
-from shiftbench.runs import interval
+from shiftbench.results.runs import interval
+from shiftbench.results.tables import ok
 
 HOW = {"frozen": "with clusters frozen on clean data", "refit": "with clusters fitted anew"}
 REFITTING = "fitting the clusters anew on the shifted images"

@@ -14,8 +14,8 @@ from shiftbench.registry import CLUSTERERS, CORRUPTIONS, METRICS
 from shiftbench.reports.entrants import DRAWN, HEADLINE, Entrant, entrants_of, keys, levels
 from shiftbench.reports.names import is_probe, needs_labels
 from shiftbench.reports.style import Look
-from shiftbench.results import Results, ok
-from shiftbench.runs import CHANCE, CLEAN, CONDITION, ENTRANT, ConditionKey, Runs, groups, interval, of_split
+from shiftbench.results.runs import CHANCE, CLEAN, CONDITION, ENTRANT, ConditionKey, Runs, groups, interval, of_split
+from shiftbench.results.tables import Results, ok
 
 AGREEMENT = "ari"
 FEATURES = "features"  # the clusterer of what describes features alone

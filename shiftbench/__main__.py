@@ -2,7 +2,7 @@
 
 import sys
 
-from shiftbench.cli import main
+from shiftbench.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from shiftbench.console import progress
 from shiftbench.errors import InputError
+from shiftbench.runtime.console import progress
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 PIXELS = 178_956_970  # of one image, where Pillow too refuses what may be a decompression bomb
@@ -284,3 +284,8 @@ def _square(image: Image.Image, file: File, shorter: int, size: int) -> np.ndarr
     image = image.resize(shape, Image.Resampling.BILINEAR)
     left, top = (round((side - size) / 2) for side in shape)
     return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def evenly(images: Images, number: int = 64) -> torch.Tensor:
+    """Up to so many of the images, evenly spaced: uint8 (n, 3, H, W)."""
+    return take(images, evenly_spaced(len(images), number))[:]

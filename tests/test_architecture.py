@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from importlib import import_module
+from inspect import ismodule
 from pathlib import Path
 
 import pytest
@@ -24,34 +26,17 @@ FOLDERS = {
     **{f"shiftbench.{name}": CHECKOUT / name for name in ("configs", "corruptions", "reports", "trainers")},
 }
 
-# Level by level, the rooms of the house. A room imports itself and lower levels, never its neighbour.
-LEVELS: tuple[tuple[set[str], ...], ...] = (
-    (
-        {
-            "clock",
-            "compat",
-            "configs",
-            "console",
-            "errors",
-            "images",
-            "parallel",
-            "provenance",
-            "ranks",
-            "records",
-            "registry",
-        },
-    ),
-    ({"clustering"}, {"corruptions"}, {"metrics"}),
-    ({"data"}, {"encoders"}, {"choose_k", "stability"}),
-    (
-        {"cache", "features"},
-        {"agreements", "partitions"},
-        {"comparisons", "conclude", "proxies", "results", "runs", "schema", "summary"},
-    ),
-    ({"trainers"}, {"axes", "cells", "compute", "entrants", "evaluation", "examples", "plan", "tabulate", "work"}),
-    ({"reports"},),
-    ({"__main__", "cli", "doctor", "overrides"},),
+# What may know what: a folder, or a module of the root, imports from its own row's left neighbours only.
+LEVELS = (
+    {"errors", "registry", "records", "images", "runtime", "configs"},
+    {"metrics", "clustering", "corruptions"},
+    {"data", "encoders", "stability"},
+    {"features", "results"},
+    {"trainers", "evaluation"},
+    {"reports"},
+    {"cli"},
 )
+ROOT = {"__init__", "__main__", "errors", "records", "registry", "images"}
 
 
 def modules() -> dict[str, Path]:
@@ -76,7 +61,7 @@ DISTRIBUTIONS = {
 def imports(module: str, source: str, package: bool = False) -> Iterator[tuple[str, bool]]:
     """Every module that ``module`` imports, and whether it does so at once (not first inside a function).
 
-    A name taken from the top of the package counts as the module behind it.
+    A name that is taken from a package counts as the module behind it.
     """
     tree = ast.parse(source)
     in_functions = {
@@ -94,10 +79,12 @@ def imports(module: str, source: str, package: bool = False) -> Iterator[tuple[s
             if node.level:
                 parents = module.split(".")[: len(module.split(".")) - node.level + package]
                 base = ".".join([*parents, base]).rstrip(".")
-            names = [f"{base}.{alias.name}" if base == "shiftbench" else base for alias in node.names]
+            names = [f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base for alias in node.names]
+            if base == "shiftbench":
+                names = [f"{base}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "shiftbench":
             names = [f"shiftbench.{node.attr}"]
-        for name in names:
+        for name in dict.fromkeys(names):
             top, _, attribute = name.partition(".")
             behind = shiftbench._PUBLIC.get(attribute) if top == "shiftbench" else None
             yield behind or name, id(node) not in in_functions
@@ -108,22 +95,49 @@ def imports_of(module: str) -> list[tuple[str, bool]]:
     return list(imports(module, path.read_text(encoding="utf-8"), package=path.name == "__init__.py"))
 
 
-def room_of(module: str) -> tuple[int, set[str]] | None:
-    """The level and the room of ``shiftbench.X...``; None for the top of the package itself."""
+def folder_of(module: str) -> str:
+    """The part of the house that a module is in; empty for the top of the package and what only starts the command."""
     name = module.split(".")[1] if "." in module else ""
-    for level, rooms in enumerate(LEVELS):
-        for room in rooms:
-            if name in room:
-                return level, room
-    assert module in {"shiftbench", "shiftbench.__version__"}, f"{module} has no place in LEVELS: give it one"
-    return None
+    return "" if name in ("__main__", "__version__") else name
+
+
+def level_of(folder: str) -> int:
+    [level] = [level for level, folders in enumerate(LEVELS) if folder in folders] or [None]
+    assert level is not None, f"{folder} has no place in LEVELS: give it one"
+    return level
 
 
 def check(module: str, imported: str) -> None:
     """Raise AssertionError where ``module`` must not import ``imported``."""
-    here, there = room_of(module), room_of(imported)
-    if here is not None and there is not None and here[1] is not there[1]:
-        assert there[0] < here[0], f"{module} (level {here[0]}) imports {imported} (level {there[0]})"
+    here, there = folder_of(module), folder_of(imported)
+    if here and there and here != there and not {here, there} <= LEVELS[0]:
+        above = f"{module} (level {level_of(here)}) imports {imported} (level {level_of(there)})"
+        assert level_of(there) < level_of(here), above
+
+
+def cycles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
+    """The groups of modules that import each other, by whatever detour: strongly connected components (Tarjan 1972)."""
+    number, low, stack, found = {}, {}, [], []
+
+    def visit(module: str) -> None:
+        number[module] = low[module] = len(number)
+        stack.append(module)
+        for other in graph[module]:
+            if other not in number:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in stack:
+                low[module] = min(low[module], number[other])
+        if low[module] == number[module]:
+            together = [stack.pop()]
+            while together[-1] != module:
+                together.append(stack.pop())
+            found.extend([sorted(together)] * (len(together) > 1 or module in graph[module]))
+
+    for module in graph:
+        if module not in number:
+            visit(module)
+    return found
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"shiftbench"}))
@@ -133,15 +147,32 @@ def test_a_module_imports_from_lower_levels_only(module):
             check(module, imported)
 
 
+def test_no_module_imports_itself_by_any_detour():
+    graph = {module: {name for name, _ in imports_of(module) if name in MODULES} for module in MODULES}
+    graph["shiftbench"] = set()  # it fetches its public names when they are used
+    assert cycles(graph) == []
+
+
+def test_a_cycle_is_seen():
+    graph = {"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": set(), "e": {"e"}}
+    assert cycles(graph) == [["a", "b", "c"], ["e"]]
+
+
+def test_the_root_holds_folders_and_little_else():
+    assert {path.stem for path in (CHECKOUT / "shiftbench").glob("*.py")} == ROOT
+    folders = {path.parent.name for path in (CHECKOUT / "shiftbench").glob("*/__init__.py")}
+    assert folders | {"configs", "corruptions", "reports", "trainers"} == set().union(*LEVELS) - ROOT
+
+
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("shiftbench.evaluation", "from shiftbench.trainers.engine import fit"),
+        ("shiftbench.evaluation.evaluate", "from shiftbench.trainers.engine import fit"),
         ("shiftbench.trainers.engine", "import shiftbench.evaluation"),
         ("shiftbench.metrics.external", "def late():\n    from shiftbench.clustering import kmeans"),
         ("shiftbench.data.cifar", "from ..reports import page"),
-        ("shiftbench.features", "from shiftbench import evaluate"),
-        ("shiftbench.features", "import shiftbench\nshiftbench.train()"),
+        ("shiftbench.features.encode", "from shiftbench import evaluate"),
+        ("shiftbench.features.encode", "import shiftbench\nshiftbench.train()"),
         ("shiftbench.records", "from . import results"),
     ],
 )
@@ -154,15 +185,38 @@ def test_an_import_from_above_is_seen(module, source):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("shiftbench.evaluation", "from shiftbench.results import Results"),
+        ("shiftbench.evaluation.evaluate", "from shiftbench.results import Results"),
         ("shiftbench.trainers.engine", "from . import run"),
-        ("shiftbench.cli", "def late():\n    from shiftbench import train"),
+        ("shiftbench.cli.main", "def late():\n    from shiftbench import train"),
         ("shiftbench.trainers.run", "from shiftbench import __version__"),
     ],
 )
 def test_an_import_from_below_is_allowed(module, source):
     [(imported, _)] = imports(module, source)
     check(module, imported)
+
+
+PACKAGES = sorted(module for module, path in MODULES.items() if path.name == "__init__.py")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_all_is_what_can_be_seen(package):
+    loaded = import_module(package)
+    visible = {name for name in dir(loaded) if not name.startswith("_") and not ismodule(getattr(loaded, name))}
+    assert visible == set(getattr(loaded, "__all__", ())) - {"__version__"}
+    assert loaded.__doc__
+
+
+def test_the_public_interface():
+    assert dir(shiftbench) == sorted(shiftbench.__all__)
+    assert {"evaluate", "report", "load_encoder", "train", "corrupt"} <= set(dir(shiftbench))
+    assert not [name for name in dir(shiftbench) if name.startswith("_") and name != "__version__"]
+
+
+@pytest.mark.parametrize("name", ["tests", "docs", "benchmarks", "shiftbench", "shiftbench.errors"])
+def test_a_checkout_adds_no_other_folder_to_the_package(name):
+    with pytest.raises(ModuleNotFoundError):
+        import_module(f"shiftbench.{name}")
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
@@ -172,7 +226,7 @@ def test_what_a_module_imports_is_declared(module):
     base = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
     extra_lines = [line for lines in project["optional-dependencies"].values() for line in lines]
     extras = {canonicalize_name(Requirement(line).name) for line in extra_lines}
-    if module == "shiftbench.compat":
+    if module == "shiftbench.runtime.compat":
         extras |= {"scikit-image"}  # of the package that it repairs
     for imported, at_import in imports_of(module):
         top = imported.partition(".")[0]
@@ -184,10 +238,10 @@ def test_what_a_module_imports_is_declared(module):
 @pytest.mark.parametrize(
     "light",
     [
-        ["shiftbench.registry", "shiftbench.console", "shiftbench.cli"],
+        ["shiftbench.registry", "shiftbench.runtime.console", "shiftbench.cli.main"],
         [
-            "shiftbench.results",
-            "shiftbench.summary",
+            "shiftbench.results.tables",
+            "shiftbench.results.summary",
             *(name for name in MODULES if name.startswith("shiftbench.reports")),
         ],
     ],

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from shiftbench import compat, images
+from shiftbench import images
 from shiftbench.errors import InputError
 from shiftbench.images import ImageFiles, centre_crop, centre_square, chunks, image_files, load, open_rgb, resize, take
+from shiftbench.runtime import compat
 
 
 def noise(height, width, channels=3, seed=0):

@@ -139,7 +139,8 @@ print(json.dumps([score(None, None), METRICS.names()[-1], CORRUPTIONS.names("ext
 def test_a_plugin_that_fails_is_named_in_one_line(run_python, tmp_path):
     install_plugin(tmp_path, "def register():\n    raise RuntimeError('no')\n")
     result = run_python(
-        "import sys; from shiftbench.cli import main; sys.exit(main(['list', 'methods']))", PYTHONPATH=str(tmp_path)
+        "import sys; from shiftbench.cli.main import main; sys.exit(main(['list', 'methods']))",
+        PYTHONPATH=str(tmp_path),
     )
     assert result.returncode == 2
     assert result.stderr == "shiftbench: The plugin 'guest:register' failed: RuntimeError: no\n"

@@ -6,11 +6,11 @@ import inspect
 
 import torch
 
-from shiftbench import ranks
 from shiftbench.encoders.backbones import build_backbone
 from shiftbench.errors import InputError
 from shiftbench.records import Dataset
 from shiftbench.registry import METHODS
+from shiftbench.runtime import processes
 from shiftbench.trainers.base import Method
 from shiftbench.trainers.distributed import share_batch_norm
 from shiftbench.trainers.network import prepare
@@ -58,12 +58,12 @@ def build_method(options: Options, data: Dataset, k: int, size: int | None, devi
 def _check_batch(options: Options, data: Dataset) -> None:
     if options.batch > len(data.train):
         raise InputError(f"trainer.batch={options.batch} is more than the {len(data.train)} images of {data.name!r}.")
-    share, rest = divmod(options.batch, ranks.world())
+    share, rest = divmod(options.batch, processes.world())
     least = 2 * options.accumulate
     if rest or share < least:
         raise InputError(
-            f"trainer.batch={options.batch} among {ranks.world()} processes: all need as many images, and at least "
-            f"{least}. Try trainer.batch={ranks.world() * max(share, least)}."
+            f"trainer.batch={options.batch} among {processes.world()} processes: all need as many images, and at least "
+            f"{least}. Try trainer.batch={processes.world() * max(share, least)}."
         )
 
 

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from shiftbench import ranks
 from shiftbench.clustering.kmeans import KMeans
 from shiftbench.encoders.backbones import Head
 from shiftbench.errors import InputError
+from shiftbench.runtime import processes
 from shiftbench.trainers.base import at_least_float32
 from shiftbench.trainers.simclr import SimCLR
 
@@ -122,7 +122,7 @@ class DECL(SimCLR):
         self.assigning = self.assigns and epoch >= start
         if self.assigns and epoch == start:
             hidden = torch.cat([self.encode(batch) for batch in images() if len(batch) > 1])  # BatchNorm needs two
-            found = ranks.broadcast(KMeans().fit(hidden, self.k, 0).centers)  # the same everywhere, to the last bit
+            found = processes.broadcast(KMeans().fit(hidden, self.k, 0).centers)  # the same everywhere, to the last bit
             self.centers.copy_(torch.as_tensor(found))
             self.complete()
 

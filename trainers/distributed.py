@@ -13,11 +13,11 @@ import torch
 from torch import distributed, nn
 from torch.distributed.nn import functional
 
-from shiftbench import ranks
-from shiftbench.console import stderr
 from shiftbench.encoders.backbones import Head
 from shiftbench.encoders.base import pick_device
 from shiftbench.errors import InputError
+from shiftbench.runtime import processes
+from shiftbench.runtime.console import stderr
 
 PATIENCE = timedelta(hours=2)  # the first process may score or write while the others wait
 
@@ -34,14 +34,14 @@ def join(device: str) -> torch.device:
     Raises:
         InputError: there is no such device, or not one GPU for each process.
     """
-    chosen = pick_device(ranks.device(device))
-    if ranks.world() == 1:
+    chosen = pick_device(processes.device(device))
+    if processes.world() == 1:
         return chosen
-    stderr.quiet = ranks.rank() > 0
+    stderr.quiet = processes.rank() > 0
     if chosen.type == "cuda":
         if chosen.index is None or chosen.index >= torch.cuda.device_count():
             raise InputError(
-                f"{ranks.world()} processes need a GPU each, and here are {torch.cuda.device_count()}: start "
+                f"{processes.world()} processes need a GPU each, and here are {torch.cuda.device_count()}: start "
                 "as many with torchrun --nproc-per-node, or give device=cpu; device=auto picks each its own."
             )
         torch.cuda.set_device(chosen)
@@ -56,19 +56,19 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     A step is several passes through a network and losses that talk to the other processes themselves, which is more
     than one forward pass of one module: so this is not DistributedDataParallel.
     """
-    if ranks.world() == 1:
+    if processes.world() == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     distributed.all_reduce(flat)
-    flat /= ranks.world()
+    flat /= processes.world()
     for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
 
 
 def share_batch_norm(module: nn.Module) -> None:
     """Make BatchNorm use the statistics of all processes' images, in place; heads see all of them anyway."""
-    if ranks.world() == 1:
+    if processes.world() == 1:
         return
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -96,11 +96,11 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(input)
         axes = [axis for axis in range(input.ndim) if axis != 1]
         values = input.float()
-        mean = functional.all_reduce(values.mean(axes)) / ranks.world()
+        mean = functional.all_reduce(values.mean(axes)) / processes.world()
         centred = values - self._channels(mean, input)
-        variance = functional.all_reduce(centred.square().mean(axes)) / ranks.world()
+        variance = functional.all_reduce(centred.square().mean(axes)) / processes.world()
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
-            count = ranks.world() * input.numel() // input.shape[1]
+            count = processes.world() * input.numel() // input.shape[1]
             with torch.no_grad():
                 self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
                 weight = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)  # type: ignore[arg-type]

@@ -13,15 +13,15 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from shiftbench import ranks
-from shiftbench.console import progress, say
-from shiftbench.data import load_dataset
+from shiftbench.data.base import load_dataset
 from shiftbench.data.division import limited
 from shiftbench.encoders.backbones import Head
-from shiftbench.encoders.base import Preprocess
-from shiftbench.encoders.precision import evenly
+from shiftbench.encoders.preprocess import Preprocess
 from shiftbench.encoders.run_folder import DESCRIPTION, save_encoder
 from shiftbench.errors import InputError
+from shiftbench.images import evenly
+from shiftbench.runtime import processes
+from shiftbench.runtime.console import progress, say
 from shiftbench.trainers import run as run_folder
 from shiftbench.trainers.augment import Augmentation, Draws
 from shiftbench.trainers.average import WeightAverage, encoder_state
@@ -57,7 +57,7 @@ def fit(config: Mapping[str, Any]) -> Path:
     if run is not None:
         config = run_folder.read_config(run)
         if (run / DESCRIPTION).is_file():
-            if not ranks.rank():
+            if not processes.rank():
                 say(f"{run} is already finished; nothing is left to train.")
             return run
     check_config(config)
@@ -65,19 +65,19 @@ def fit(config: Mapping[str, Any]) -> Path:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         trainer = Trainer(config, device)
         if run is None:
-            new = None if ranks.rank() else run_folder.create(config, trainer.name, trainer.data.name)
-            run = cast(Path, ranks.broadcast(new))
+            new = None if processes.rank() else run_folder.create(config, trainer.name, trainer.data.name)
+            run = cast(Path, processes.broadcast(new))
         else:
             with enough_memory(trainer.options, device):
                 trainer.load(run_folder.read_checkpoint(run))
-            if trainer.history and not ranks.rank():
+            if trainer.history and not processes.rank():
                 run_folder.write_metrics(run, trainer.history)  # a kill may have come between the two files
         if len(trainer.history) < trainer.options.epochs:
             with _threads(trainer.options.threads), enough_memory(trainer.options, device):
                 _train(trainer, run)
-    if not ranks.rank():
+    if not processes.rank():
         trainer.save_encoder(run)
-    ranks.leave()
+    processes.leave()
     return run
 
 
@@ -93,10 +93,10 @@ def _threads(count: int | None) -> Iterator[None]:
 
 def _train(trainer: Trainer, run: Path) -> None:
     name, options, done = trainer.name, trainer.options, len(trainer.history)
-    total, saved, writes = options.epochs, done, not ranks.rank()
+    total, saved, writes = options.epochs, done, not processes.rank()
     say(f"Training {name} on {trainer.data.name}, {len(trainer.images):,} images, epochs {done + 1}-{total}: {run}")
     record = run_folder.surroundings(trainer.device)
-    record |= {"data": trainer.data.fingerprint, "first_epoch": done + 1, "processes": ranks.world()}
+    record |= {"data": trainer.data.fingerprint, "first_epoch": done + 1, "processes": processes.world()}
     curves = None
     if writes:
         run_folder.record_start(run, record)
@@ -163,7 +163,7 @@ class Trainer:
                 "counted from 0."
             )
         self.size = self.augment.size or self.images.shape[-1]
-        self.shares = steps(len(self.images), options.batch, ranks.world(), options.drop_last)
+        self.shares = steps(len(self.images), options.batch, processes.world(), options.drop_last)
         self.normalise = Preprocess(options.mean, options.std).to(self.device)
         self.optimizer = build_optimizer(options, self.method)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "float16")
@@ -213,8 +213,8 @@ class Trainer:
         told = seen = 0
         for step, (index, pixels) in enumerate(self._shuffled(order), 1):
             self.method.progress = (number - 1 + (step - 1) / self.steps) / self.options.epochs
-            draws.count = len(index) * ranks.world()
-            draws.rows = slice(len(index) * ranks.rank(), len(index) * (ranks.rank() + 1))
+            draws.count = len(index) * processes.world()
+            draws.rows = slice(len(index) * processes.rank(), len(index) * (processes.rank() + 1))
             terms.add(self._step(index, pixels, draws), draws.count)
             if self.method.diagnostics:
                 asides.add(self.method.diagnostics, draws.count)
@@ -230,7 +230,7 @@ class Trainer:
         if self.method.diagnostics:
             asides.collect()
             row |= asides.means()
-        self.history.append(row if ranks.rank() else row | self._look(number))
+        self.history.append(row if processes.rank() else row | self._look(number))
 
     def unchanged(self, rows: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
         """Training images as they are, in batches, normalised: all in their order, or those at int64 ``rows``."""
@@ -331,7 +331,7 @@ class Trainer:
 
     def _shuffled(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """This process's share of each step: which images, int64 (B,), and their pixels, uint8 (B, 3, H, W)."""
-        starts = [(start + share * ranks.rank(), share) for start, share in self.shares]
+        starts = [(start + share * processes.rank(), share) for start, share in self.shares]
         mine = torch.cat([order[start : start + share] for start, share in starts])
         return batches(self.images, mine, self.shares[0][1], self.device, self.options.workers)
 

@@ -29,8 +29,8 @@ import torch
 import yaml
 
 from shiftbench.errors import InputError
-from shiftbench.provenance import hardware, versions
 from shiftbench.records import atomic_path, write_text
+from shiftbench.runtime.provenance import hardware, versions
 
 CONFIG, CHECKPOINT, BEST, METRICS, RECORD = "config.yaml", "checkpoint.pt", "best.pt", "metrics.csv", "run.json"
 

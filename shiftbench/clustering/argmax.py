@@ -9,13 +9,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shiftbench.clustering import Clusterer, as_features, check_dimensions
+from shiftbench.clustering.base import Clusterer, as_features, check_dimensions
 from shiftbench.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
 class Stated:
-    """See :class:`~shiftbench.clustering.Partition`.
+    """See :class:`~shiftbench.clustering.base.Partition`.
 
     Attributes:
         labels: int64 ``(N,)``.

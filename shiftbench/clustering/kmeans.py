@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shiftbench.clustering import Clusterer, as_features, check_dimensions, check_k, check_seed
 from shiftbench.clustering import lloyd as cpu
+from shiftbench.clustering.base import Clusterer, as_features, check_dimensions, check_k, check_seed
 from shiftbench.errors import InputError
-from shiftbench.parallel import parallel_map
+from shiftbench.runtime.parallel import parallel_map
 
 if TYPE_CHECKING:
     import torch

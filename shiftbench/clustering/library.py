@@ -15,9 +15,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shiftbench.clustering import Clusterer, as_features, check_dimensions, check_k, check_seed
+from shiftbench.clustering.base import Clusterer, as_features, check_dimensions, check_k, check_seed
 from shiftbench.errors import InputError
-from shiftbench.parallel import single_threaded
+from shiftbench.runtime.parallel import single_threaded
 
 Matrix = NDArray[np.float32]
 Ids = NDArray[np.int64]

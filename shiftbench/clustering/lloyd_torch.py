@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from shiftbench.clustering import check_k
+from shiftbench.clustering.base import check_k
 from shiftbench.errors import InputError, InputTypeError
 
 _SCORES = 2**26  # float32 values that a chunk's distances to the centers of all seeds may take, 256 MiB

@@ -13,7 +13,6 @@ from typing import overload
 import numpy as np
 import torch
 
-from shiftbench.console import say
 from shiftbench.corruptions import SEVERITIES, corrupt
 from shiftbench.data.lookup import (
     FEWEST,
@@ -29,6 +28,7 @@ from shiftbench.errors import InputError
 from shiftbench.images import ImageFiles, centre_square
 from shiftbench.records import Condition, Dataset, Sample, Shift, Split
 from shiftbench.registry import CORRUPTIONS
+from shiftbench.runtime.console import say
 
 CITATION = "Hendrycks & Dietterich 2019, arXiv:1903.12261"
 GROUPS = ("noise", "blur", "weather", "digital", "extra")  # the tar files of ImageNet-C, and folders of some copies

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shiftbench.console import say
 from shiftbench.images import File
 from shiftbench.records import sha256
+from shiftbench.runtime.console import say
 
 TAIL = 4096  # bytes at the end of a file, which tell most files of one size apart
 

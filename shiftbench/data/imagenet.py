@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from shiftbench.console import progress, say
 from shiftbench.data.sources import data_root, locate
 from shiftbench.errors import InputError
 from shiftbench.images import ImageFiles, Images, centre_crop, centre_square, check_size, image_files, load
 from shiftbench.records import Dataset, Split
+from shiftbench.runtime.console import progress, say
 
 NAMED = 5  # ids that one message lists
 

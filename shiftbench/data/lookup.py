@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from shiftbench.console import say
 from shiftbench.data.sources import data_root
 from shiftbench.errors import InputError
 from shiftbench.images import SUFFIXES, File, Images, centre_crop, centre_square, take
 from shiftbench.records import Condition, Dataset, Sample, Shift, Skipped, images_digest
+from shiftbench.runtime.console import say
 
 Samples = dict[Condition, Sample | Skipped]
 

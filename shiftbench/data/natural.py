@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from shiftbench.data import duplicates, load_dataset
+from shiftbench.data import duplicates
 from shiftbench.data.arrays import read_npz
+from shiftbench.data.base import load_dataset
 from shiftbench.data.imagenet import imagenet_names
 from shiftbench.data.lookup import (
     FEWEST,

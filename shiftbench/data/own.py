@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import yaml
 
-from shiftbench.console import say
 from shiftbench.data import duplicates
 from shiftbench.data.arrays import read_npz
 from shiftbench.data.lookup import NAMED, class_files, class_index, decoder, other_pictures
@@ -22,6 +21,7 @@ from shiftbench.errors import InputError, unknown
 from shiftbench.images import SUFFIXES, ImageFiles, Images, resize
 from shiftbench.records import Condition, Dataset, Sample, Shift, Skipped, images_digest
 from shiftbench.registry import CORRUPTIONS, SHIFTS
+from shiftbench.runtime.console import say
 
 OPTIONS = ("classes", "name", "paired")
 

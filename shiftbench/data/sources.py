@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shiftbench import compat
-from shiftbench.console import say
 from shiftbench.errors import InputError, unknown
 from shiftbench.registry import DATASETS
+from shiftbench.runtime import compat
+from shiftbench.runtime.console import say
 
 
 @dataclass(frozen=True)

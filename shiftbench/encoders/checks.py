@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from shiftbench.encoders.base import Preprocess
+from shiftbench.encoders.preprocess import NORMS, Preprocess
 
 VARIANCE = 3.0  # times that of training: the right norm stays below 2 on photographs, half for imagenet is at 5
 ALIKE = 0.999  # mean cosine between the features of different images
@@ -48,8 +46,6 @@ def unlike_training(backbone: nn.Module, preprocess: Preprocess, images: torch.T
         preprocess: what comes before it.
         images: uint8 (N, 3, H, W), such as it is meant for.
     """
-    from shiftbench.encoders.preprocess import NORMS
-
     ratio = _variance_ratio(backbone, preprocess, images)
     if ratio is None or _fits(ratio):
         return []

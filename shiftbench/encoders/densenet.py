@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from shiftbench.compat import torchvision
+from shiftbench.runtime.compat import torchvision
 
 NAME = "DenseNet-BC"
 ANCHOR = r"(?:features\.denseblock1\.denselayer1\.norm\.?1|block1\.layer\.0\.bn1|dense1\.0\.bn1)\.weight"

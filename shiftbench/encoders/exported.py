@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from shiftbench.encoders.base import Encoder, Preprocess
-from shiftbench.encoders.preprocess import flag
+from shiftbench.encoders.base import Encoder
+from shiftbench.encoders.preprocess import Preprocess, flag
 from shiftbench.encoders.zoo import adjusted, library
 from shiftbench.errors import InputError
 from shiftbench.records import sha256

@@ -9,8 +9,8 @@ import scipy.linalg
 import torch
 
 from shiftbench.encoders.backbones import build_backbone
-from shiftbench.encoders.base import Encoder, Preprocess, module_encoder
-from shiftbench.encoders.preprocess import normalisation
+from shiftbench.encoders.base import Encoder, module_encoder
+from shiftbench.encoders.preprocess import Preprocess, normalisation
 from shiftbench.errors import InputError
 from shiftbench.images import Images, chunks, take
 from shiftbench.records import images_digest

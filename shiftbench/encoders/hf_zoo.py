@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from shiftbench.console import say
-from shiftbench.encoders.base import Encoder, Preprocess, module_encoder
-from shiftbench.encoders.preprocess import flag
+from shiftbench.encoders.base import Encoder, module_encoder
+from shiftbench.encoders.preprocess import Preprocess, flag
 from shiftbench.encoders.zoo import adjusted, library
 from shiftbench.errors import InputError
 from shiftbench.records import sha256
+from shiftbench.runtime.console import say
 
 INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
 

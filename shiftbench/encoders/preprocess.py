@@ -1,10 +1,16 @@
-"""What stands between uint8 images and a network, as options on a URI say it."""
+"""What stands between uint8 images and a network, and how options on a URI say it."""
 
 from __future__ import annotations
 
-from shiftbench.encoders.base import Preprocess
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
 from shiftbench.errors import InputError, unknown
 
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 NORMS = {
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -14,6 +20,83 @@ NORMS = {
     "mnist": ((0.1307,) * 3, (0.3081,) * 3),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
+
+
+class Preprocess(nn.Module):
+    """uint8 (N, 3, H, W) -> normalised float32 (N, 3, size, size). Part of the encoder, saved with it.
+
+    Resized pixels are rounded and kept within 0..255, as they are in the pipelines that networks were trained with;
+    bilinear and bicubic are antialiased. torchvision's transforms of the same images, and PIL's, give the same pixels
+    up to one level of 255, of noise up to two in less than one of a thousand: the rounding of their arithmetic.
+
+    Args:
+        mean, std: per channel, on the 0..1 scale.
+        size: side of the network's input; None takes images as they are.
+        crop: None stretches images that are not (size, size) to that; a number in (0, 1] keeps their aspect: the
+            shorter side becomes ``size / crop`` (rounded down), and the central (size, size) is cut out.
+        interpolation: "bilinear", "bicubic" or "nearest".
+
+    Raises:
+        InputError: a size, crop or interpolation that cannot be.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int | None = None,
+        *,
+        crop: float | None = None,
+        interpolation: str = "bilinear",
+    ) -> None:
+        super().__init__()
+        if size is not None and not (isinstance(size, int) and size >= 1):
+            raise InputError(f"size={size}: a whole number of pixels is needed.")
+        if crop is not None and not (size is not None and 0 < crop <= 1):
+            raise InputError(f"crop={crop}: a share of the image in (0, 1] is needed, beside a size.")
+        if interpolation not in INTERPOLATIONS:
+            raise unknown("interpolation", interpolation, INTERPOLATIONS)
+        self.size, self.crop, self.interpolation = size, crop, interpolation
+        self._mean, self._std = [float(value) for value in mean], [float(value) for value in std]
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1) * 255, persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise a batch on the device it is on."""
+        return (self._resized(images).float() - self.mean) / self.std
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values from which the same preprocessing is built: ``Preprocess(**preprocess.describe())``."""
+        about: dict[str, Any] = {"mean": self._mean, "std": self._std, "size": self.size}
+        if self.size is not None:
+            about |= {"crop": self.crop, "interpolation": self.interpolation}
+        return about
+
+    def _resized(self, images: torch.Tensor) -> torch.Tensor:
+        height, width = images.shape[-2:]
+        if self.size is None or (self.crop is None and (height, width) == (self.size, self.size)):
+            return images
+        if self.crop is None:
+            return self._interpolated(images, self.size, self.size)
+        shorter = int(self.size / self.crop + 1e-6)  # 224 / (224 / 232) must not become 231
+        scaled = [int(shorter * side / min(height, width)) for side in (height, width)]
+        images = self._interpolated(images, *scaled)
+        top, left = (round((side - self.size) / 2) for side in scaled)
+        return images[..., top : top + self.size, left : left + self.size]
+
+    def _interpolated(self, images: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        if tuple(images.shape[-2:]) == (height, width):
+            return images
+        pixels = images.float()
+        if self.interpolation == "nearest":
+            return nn.functional.interpolate(pixels, (height, width), mode="nearest")
+        for shape in ((images.shape[-2], width), (height, width)):  # bicubic overshoots: PIL cuts after each direction
+            pixels = nn.functional.interpolate(pixels, shape, mode=self.interpolation, antialias=True)
+            pixels = pixels.add_(0.5).floor_().clamp_(0, 255)  # halves go up, as in integer arithmetic
+        return pixels
 
 
 def normalisation(norm: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from shiftbench.compat import torchvision
+from shiftbench.runtime.compat import torchvision
 
 NAME = "ResNet"
 ANCHOR = r"(?:layer1|\d)\.0\.conv1\.weight"

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from shiftbench.encoders.base import Encoder, Preprocess
+from shiftbench.encoders.base import Encoder
+from shiftbench.encoders.preprocess import Preprocess
 from shiftbench.encoders.zoo import adjusted, classifier_encoder, download_allowed, library, read_state, say_fetched
 from shiftbench.errors import InputError, unknown
 

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from shiftbench.encoders.backbones import Head, build_backbone
-from shiftbench.encoders.base import Encoder, Preprocess, module_encoder
+from shiftbench.encoders.base import Encoder, module_encoder
+from shiftbench.encoders.preprocess import Preprocess
 from shiftbench.encoders.reading import read_tensors
 from shiftbench.encoders.state_dict import fill
 from shiftbench.errors import InputError

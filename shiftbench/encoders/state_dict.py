@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from shiftbench.console import say
 from shiftbench.encoders.arch import Candidate, best, candidates, candidates_for, describe_families
 from shiftbench.encoders.backbones import Head, build_backbone
 from shiftbench.encoders.base import Encoder, module_encoder
@@ -17,6 +16,7 @@ from shiftbench.encoders.preprocess import flag, preprocessing
 from shiftbench.encoders.reading import read_tensors
 from shiftbench.errors import InputError
 from shiftbench.records import sha256
+from shiftbench.runtime.console import say
 
 CLASSIFIERS = (
     "fc",

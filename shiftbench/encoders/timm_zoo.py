@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from shiftbench.encoders.base import Encoder, Preprocess, module_encoder
+from shiftbench.encoders.base import Encoder, module_encoder
+from shiftbench.encoders.preprocess import Preprocess
 from shiftbench.encoders.zoo import (
     LOGITS,
     adjusted,

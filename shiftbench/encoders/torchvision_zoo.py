@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from shiftbench import compat
-from shiftbench.encoders.base import Encoder, Preprocess
-from shiftbench.encoders.preprocess import normalisation
+from shiftbench.encoders.base import Encoder
+from shiftbench.encoders.preprocess import Preprocess, normalisation
 from shiftbench.encoders.zoo import adjusted, classifier_encoder, given_file, hub_file, read_state
 from shiftbench.errors import InputError, unknown
+from shiftbench.runtime import compat
 
 
 def load(

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from shiftbench.compat import torchvision
+from shiftbench.runtime.compat import torchvision
 
 NAME = "VGG"
 ANCHOR = r"features\.0\.weight"

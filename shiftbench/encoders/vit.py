@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from shiftbench.compat import torchvision
+from shiftbench.runtime.compat import torchvision
 
 NAME = "ViT"
 ANCHOR = r"(?:blocks\.0\.norm1|encoder\.layers\.encoder_layer_0\.ln_1)\.weight"

@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from shiftbench import compat
-from shiftbench.console import say
 from shiftbench.encoders.arch import best, candidates_for
-from shiftbench.encoders.base import Encoder, Preprocess, module_encoder
-from shiftbench.encoders.preprocess import flag, normalisation
+from shiftbench.encoders.base import Encoder, module_encoder
+from shiftbench.encoders.preprocess import Preprocess, flag, normalisation
 from shiftbench.encoders.reading import read_tensors
 from shiftbench.encoders.taps import split_classifier
 from shiftbench.errors import InputError
 from shiftbench.records import sha256
+from shiftbench.runtime import compat
+from shiftbench.runtime.console import say
 
 EXTRAS = {"timm": "timm", "huggingface_hub": "timm", "transformers": "hf", "onnxruntime": "onnx"}
 COUNTER = "num_batches_tracked"  # BatchNorm's own count of steps; no feature depends on it

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from shiftbench.clustering import Clusterer
+from shiftbench.clustering.base import Clusterer
 from shiftbench.clustering.library import LibraryClusterer
 from shiftbench.errors import InputError
-from shiftbench.parallel import parallel_map
 from shiftbench.registry import CLUSTERERS
+from shiftbench.runtime.parallel import parallel_map
 
 FEATURES = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
 FINDS_K_ITSELF = {"hdbscan"}

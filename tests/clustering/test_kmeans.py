@@ -13,8 +13,8 @@ from shiftbench.clustering import lloyd as lloyd_module
 from shiftbench.clustering.kmeans import KMeans
 from shiftbench.clustering.lloyd import lloyd, plus_plus
 from shiftbench.errors import InputError, InputTypeError
-from shiftbench.parallel import parallel_map
 from shiftbench.registry import CLUSTERERS
+from shiftbench.runtime.parallel import parallel_map
 
 
 def blobs(n=360, d=32, k=10, spread=1.0, seed=0, offset=0.0):

@@ -13,9 +13,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from shiftbench import compat
 from shiftbench.corruptions import backend
 from shiftbench.corruptions.sampling import Draws
+from shiftbench.runtime import compat
 
 
 @pytest.fixture(scope="session")

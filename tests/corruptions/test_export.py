@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 import shiftbench
-from shiftbench import compat
 from shiftbench.corruptions import SEVERITIES, corrupt, export
 from shiftbench.corruptions.export import write_set
 from shiftbench.errors import InputError
+from shiftbench.runtime import compat
 
 N = 30
 LABELS = [i % 3 for i in range(N)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shiftbench.data import load_dataset
+from shiftbench.data.base import load_dataset
 from shiftbench.errors import InputError
 
 

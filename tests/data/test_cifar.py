@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from shiftbench import compat
-from shiftbench.data import cifar, load_dataset
+from shiftbench.data import cifar
+from shiftbench.data.base import load_dataset
 from shiftbench.errors import InputError
+from shiftbench.runtime import compat
 
 
 def write(root, name, monkeypatch):

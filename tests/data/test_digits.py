@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from shiftbench.data import load_dataset
+from shiftbench.data.base import load_dataset
 from shiftbench.errors import InputError
 
 

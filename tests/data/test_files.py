@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shiftbench.data import load_dataset
+from shiftbench.data.base import load_dataset
 from shiftbench.errors import InputError
 from shiftbench.images import ImageFiles
 

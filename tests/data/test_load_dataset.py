@@ -9,7 +9,7 @@ import torch
 import yaml
 from PIL import Image
 
-from shiftbench.data import load_dataset
+from shiftbench.data.base import load_dataset
 from shiftbench.errors import InputError
 from shiftbench.images import ImageFiles
 from shiftbench.registry import DATASETS

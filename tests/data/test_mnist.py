@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from shiftbench import compat
-from shiftbench.data import load_dataset, mnist
+from shiftbench.data import mnist
+from shiftbench.data.base import load_dataset
 from shiftbench.errors import InputError
+from shiftbench.runtime import compat
 
 NAMES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shiftbench.data import load_dataset
+from shiftbench.data.base import load_dataset
 from shiftbench.data.imagenet import IMAGENET10, IMAGENET_DOGS15, imagenet_names
 from shiftbench.data.natural import member_wnids
 from shiftbench.data.shifts import resolve

@@ -9,11 +9,12 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from shiftbench import compat
-from shiftbench.data import load_dataset, mnist
+from shiftbench.data import mnist
+from shiftbench.data.base import load_dataset
 from shiftbench.data.sources import SOURCES, locate, status
 from shiftbench.errors import InputError
 from shiftbench.registry import DATASETS
+from shiftbench.runtime import compat
 
 
 @pytest.mark.parametrize("name", SOURCES)

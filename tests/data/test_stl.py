@@ -5,9 +5,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from shiftbench import compat
-from shiftbench.data import load_dataset, stl
+from shiftbench.data import stl
+from shiftbench.data.base import load_dataset
 from shiftbench.errors import InputError
+from shiftbench.runtime import compat
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from shiftbench.compat import robustbench, torchvision
-from shiftbench.encoders import load_encoder
 from shiftbench.encoders.arch import candidates
 from shiftbench.encoders.backbones import build_backbone
 from shiftbench.encoders.cifar_resnet import Block, CifarResNet
+from shiftbench.encoders.load import load_encoder
 from shiftbench.errors import InputError
 from shiftbench.registry import BACKBONES
+from shiftbench.runtime.compat import robustbench, torchvision
 
 
 def shaken(network):

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from shiftbench.compat import torchvision
 from shiftbench.encoders.backbones import Head, build_backbone, small_cnn
 from shiftbench.encoders.resnet import resnet18_cifar
 from shiftbench.errors import InputError
 from shiftbench.registry import BACKBONES
+from shiftbench.runtime.compat import torchvision
 
 
 @pytest.mark.parametrize("name", BACKBONES.names())

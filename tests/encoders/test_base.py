@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from shiftbench import compat
-from shiftbench.encoders import Encoder, load_encoder
-from shiftbench.encoders.base import Preprocess, module_encoder, pick_device, weights_hash
+from shiftbench.encoders.base import Encoder, module_encoder, pick_device, weights_hash
+from shiftbench.encoders.load import load_encoder
+from shiftbench.encoders.preprocess import Preprocess
 from shiftbench.errors import InputError
+from shiftbench.runtime import compat
 
 PLAIN = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 CPU = torch.device("cpu")

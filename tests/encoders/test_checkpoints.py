@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from shiftbench.data import load_dataset
-from shiftbench.encoders import load_encoder
+from shiftbench.data.base import load_dataset
+from shiftbench.encoders.load import load_encoder
 
 ACCURACY = {
     "akamaster/resnet20-12fca82f.th?norm=imagenet": ("resnet20", 0.9173),

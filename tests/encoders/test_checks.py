@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from shiftbench.doctor import photographs
-from shiftbench.encoders import load_encoder
-from shiftbench.encoders.base import Encoder, Preprocess, module_encoder
+from shiftbench.cli.doctor import photographs
+from shiftbench.encoders.base import Encoder, module_encoder
 from shiftbench.encoders.checks import unusual
-from shiftbench.encoders.preprocess import NORMS, normalisation
+from shiftbench.encoders.load import load_encoder
+from shiftbench.encoders.preprocess import NORMS, Preprocess, normalisation
 
 CPU = torch.device("cpu")
 

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from shiftbench.encoders import load_encoder
 from shiftbench.encoders.cifar_resnet import CifarResNet
 from shiftbench.encoders.convert import convert
+from shiftbench.encoders.load import load_encoder
 from shiftbench.errors import InputError
 
 

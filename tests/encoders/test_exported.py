@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from shiftbench.encoders import load_encoder
+from shiftbench.encoders.load import load_encoder
 from shiftbench.errors import InputError
 
 DYNAMIC = ({0: torch.export.Dim("n")},)

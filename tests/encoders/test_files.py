@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from shiftbench.encoders import load_encoder
 from shiftbench.encoders.backbones import build_backbone
+from shiftbench.encoders.load import load_encoder
 from shiftbench.errors import InputError
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from shiftbench import compat
-from shiftbench.encoders import load_encoder
+from shiftbench.encoders.load import load_encoder
 from shiftbench.errors import InputError
+from shiftbench.runtime import compat
 
 compat.torchvision()
 transformers = pytest.importorskip("transformers", reason="the extra hf is not installed")

@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from shiftbench import compat
-from shiftbench.encoders import load_encoder, precision, settle
-from shiftbench.encoders.base import Encoder, Preprocess, module_encoder
-from shiftbench.encoders.precision import agreement, fast_copy, fold_batch_norm, has_fast_bfloat16
+from shiftbench.encoders import precision
+from shiftbench.encoders.base import Encoder, module_encoder
+from shiftbench.encoders.load import load_encoder
+from shiftbench.encoders.precision import fast_copy, fold_batch_norm, has_fast_bfloat16
+from shiftbench.encoders.preprocess import Preprocess
+from shiftbench.encoders.settle import agreement, settle
 from shiftbench.errors import InputError
+from shiftbench.runtime import compat
 
 PLAIN = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 CPU = torch.device("cpu")
@@ -190,7 +193,7 @@ def test_bfloat16_on_a_trained_network(real_data):
     weights = next(real_data.rglob("resnet20-12fca82f.th"), None)
     if weights is None:
         pytest.skip("no resnet20-12fca82f.th in SHIFTBENCH_DATA")
-    from shiftbench.data import load_dataset
+    from shiftbench.data.base import load_dataset
 
     test = load_dataset("cifar10").test
     images, labels = test.images[:1000], torch.from_numpy(test.labels[:1000])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shiftbench.data import load_dataset
+from shiftbench.data.base import load_dataset
 from shiftbench.encoders.preprocess import NORMS, flag, normalisation, preprocessing
 from shiftbench.errors import InputError
 

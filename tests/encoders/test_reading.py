@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import nn
 
-from shiftbench.encoders import load_encoder
 from shiftbench.encoders.cifar_resnet import CifarResNet
+from shiftbench.encoders.load import load_encoder
 from shiftbench.encoders.reading import HEADER_LIMIT, flatten, read, read_tensors
 from shiftbench.errors import InputError
 

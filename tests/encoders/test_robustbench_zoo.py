@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from shiftbench import compat
-from shiftbench.encoders import load_encoder
+from shiftbench.encoders.load import load_encoder
 from shiftbench.errors import InputError
+from shiftbench.runtime import compat
 
 robustbench = compat.robustbench()
 NAME = "Hendrycks2020AugMix_WRN"

@@ -4,8 +4,8 @@ import pytest
 import torch
 import yaml
 
-from shiftbench.encoders import load_encoder
 from shiftbench.encoders.backbones import Head, build_backbone
+from shiftbench.encoders.load import load_encoder
 from shiftbench.encoders.run_folder import save_encoder, trained_on
 from shiftbench.errors import InputError
 

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from shiftbench.encoders import load_encoder
 from shiftbench.encoders.backbones import build_backbone
 from shiftbench.encoders.cifar_resnet import CifarResNet
+from shiftbench.encoders.load import load_encoder
 from shiftbench.encoders.state_dict import fill
 from shiftbench.errors import InputError
 

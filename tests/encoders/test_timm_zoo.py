@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from shiftbench import compat
-from shiftbench.encoders import load_encoder
+from shiftbench.encoders.load import load_encoder
 from shiftbench.errors import InputError
+from shiftbench.runtime import compat
 
 compat.torchvision()
 timm = pytest.importorskip("timm", reason="the extra timm is not installed")

@@ -5,9 +5,9 @@ import hashlib
 import pytest
 import torch
 
-from shiftbench import compat
-from shiftbench.encoders import load_encoder
+from shiftbench.encoders.load import load_encoder
 from shiftbench.errors import InputError
+from shiftbench.runtime import compat
 
 NAME, WEIGHTS = "shufflenet_v2_x0_5", "IMAGENET1K_V1"
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from shiftbench.encoders import zoo
-from shiftbench.encoders.base import Preprocess
+from shiftbench.encoders.preprocess import Preprocess
 from shiftbench.encoders.taps import split_classifier
 from shiftbench.errors import InputError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shiftbench.encoders import Encoder
+from shiftbench.encoders.base import Encoder
 from shiftbench.records import Dataset, Split
 
 

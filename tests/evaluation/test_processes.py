@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from shiftbench.results import Results
+from shiftbench.results.tables import Results
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TABLES = ("cells", "stability", "summary", "recall", "comparisons", "proxies", "draws")

@@ -7,9 +7,9 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from shiftbench.encoders import Encoder
+from shiftbench.encoders.base import Encoder
 from shiftbench.errors import InputError
-from shiftbench.evaluation import evaluate
+from shiftbench.evaluation.evaluate import evaluate
 from shiftbench.records import Dataset, Split
 from shiftbench.reports import report
 

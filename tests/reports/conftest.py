@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from shiftbench.conclude import conclude
 from shiftbench.registry import CORRUPTIONS, METRICS
 from shiftbench.reports import report
-from shiftbench.results import Results, cells_table, draws_table, recall_table, stability_table
+from shiftbench.results.derive import derive
+from shiftbench.results.tables import Results, cells_table, draws_table, recall_table, stability_table
 
 COMMON = CORRUPTIONS.names("common")
 CHANCE = {"acc": 0.18, "nmi": 0.04, "ari": 0.0, "ami": 0.0, "purity": 0.19}
@@ -100,7 +100,7 @@ def slug(encoder: str, train_seed: int | None) -> str:
 
 def make(recipe: Recipe, folder: Path) -> Results:
     """Write a results folder after a recipe."""
-    results = replace(conclude(_measured(recipe)), run=_run(recipe))
+    results = replace(derive(_measured(recipe)), run=_run(recipe))
     results.save(folder)
     if recipe.examples:
         _write_examples(recipe, folder / "examples")

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.reports import ENCODERS, LABEL_FREE, LABELLED, make, measured
 from shiftbench.registry import METRICS
 from shiftbench.reports import report
-from shiftbench.results import Results
+from shiftbench.results.tables import Results
 
 
 @pytest.mark.slow

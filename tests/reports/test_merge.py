@@ -8,8 +8,8 @@ import pytest
 from shiftbench.errors import InputError
 from shiftbench.reports import report
 from shiftbench.reports.merge import encoders, merge, sources
-from shiftbench.results import CELL_KEYS, STABILITY_KEYS, Results
-from shiftbench.summary import summarize
+from shiftbench.results.summary import summarize
+from shiftbench.results.tables import CELL_KEYS, STABILITY_KEYS, Results
 
 FLOOR = ("pixels", None, 0.77)
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shiftbench.conclude import conclude
 from shiftbench.reports.overview import LEVEL, TESTED, baseline_of, column_of, failures, overview, quantities_of
 from shiftbench.reports.verdict import verdict
 from shiftbench.reports.view import views
-from shiftbench.results import Results
-from shiftbench.summary import summarize
+from shiftbench.results.derive import derive
+from shiftbench.results.summary import summarize
+from shiftbench.results.tables import Results
 
 
 def only_view(folder):
@@ -117,7 +117,7 @@ def test_estimated_k_leads_only_where_everybody_was_met(build):
     together = {name: table.assign(k=10) for name, table in tables.items()}
     leads = []
     for measured in (apart, together):
-        (view,) = views(replace(conclude(measured | {"recall": results.recall}), run=results.run))
+        (view,) = views(replace(derive(measured | {"recall": results.recall}), run=results.run))
         rows = overview(view, ["acc"])
         assert max(rows, key=lambda row: row.number("shifted").value).entrant.encoder == "a"
         leads.append(next(row.leads for row in rows if row.entrant.encoder == "a"))

@@ -14,8 +14,8 @@ from shiftbench.reports import report
 from shiftbench.reports.glossary import AXES, QUANTITIES
 from shiftbench.reports.names import decimal, metric_name, percent, score
 from shiftbench.reports.overview import column_of
-from shiftbench.results import Results, cells_table, ok, stability_table
-from shiftbench.summary import summarize
+from shiftbench.results.summary import summarize
+from shiftbench.results.tables import Results, cells_table, ok, stability_table
 
 ENDS = ("", "_low", "_high")
 EVIL = "<script>alert(1)</script>\"'&${x}$_{y}"

@@ -12,7 +12,7 @@ import pytest
 
 from shiftbench.errors import InputError
 from shiftbench.reports import latex_table, markdown_table, report
-from shiftbench.results import TABLES, Results
+from shiftbench.results.tables import TABLES, Results
 
 
 def test_same_results_same_page(build, tmp_path):
@@ -166,7 +166,7 @@ def test_no_torch():
         "import sys\n"
         "import shiftbench\n"
         "shiftbench.report\n"
-        "import shiftbench.reports, shiftbench.results, shiftbench.summary\n"
+        "import shiftbench.reports, shiftbench.results.tables, shiftbench.results.summary\n"
         "print('torch' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

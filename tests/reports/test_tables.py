@@ -9,7 +9,7 @@ from shiftbench.reports import latex_table, markdown_table, terminal_table
 from shiftbench.reports.overview import overview
 from shiftbench.reports.tables import MARK, NOTE, sections
 from shiftbench.reports.view import views
-from shiftbench.results import Results
+from shiftbench.results.tables import Results
 
 
 def printed(results, width=100):

@@ -7,7 +7,7 @@ import pytest
 from shiftbench.reports.overview import overview
 from shiftbench.reports.verdict import caveats, verdict
 from shiftbench.reports.view import views
-from shiftbench.results import Results
+from shiftbench.results.tables import Results
 
 FLOOR = ("pixels", None, 0.7)
 

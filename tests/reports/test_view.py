@@ -9,7 +9,7 @@ import pytest
 from shiftbench.reports import stability, unlabelled
 from shiftbench.reports.names import condition_name, is_floor, percent
 from shiftbench.reports.view import views
-from shiftbench.results import Results
+from shiftbench.results.tables import Results
 
 
 @pytest.fixture

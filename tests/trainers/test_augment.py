@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from shiftbench.compat import torchvision
 from shiftbench.errors import InputError
+from shiftbench.runtime.compat import torchvision
 from shiftbench.trainers.augment import (
     Augmentation,
     Draws,

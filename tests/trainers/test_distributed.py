@@ -12,9 +12,9 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from shiftbench import ranks
 from shiftbench.errors import InputError
 from shiftbench.registry import METHODS
+from shiftbench.runtime import processes
 from shiftbench.trainers import fit
 from shiftbench.trainers.distributed import SharedBatchNorm, join
 
@@ -22,7 +22,7 @@ from shiftbench.trainers.distributed import SharedBatchNorm, join
 TWO = """
 import os, sys, yaml
 import torch, torch.distributed
-from shiftbench import ranks
+from shiftbench.runtime import processes
 from shiftbench.trainers import fit
 from shiftbench.trainers.engine import Trainer
 
@@ -122,7 +122,7 @@ def work(rank):
     average_gradients(norm.parameters())
     torch.save({{"output": output, "images": images.grad / 2, "weight": norm[0].weight.grad,
                 "state": norm.state_dict(), "eval": norm.eval()(images)}}, f"{tmp_path}/{{rank}}.pt")
-    ranks.leave()
+    processes.leave()
 together(work)
 """)
     )
@@ -154,7 +154,7 @@ def one_of_two(monkeypatch):
     for name, value in {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("torch.distributed.init_process_group", lambda *given, **options: None)
-    assert ranks.world() == 2
+    assert processes.world() == 2
 
 
 @pytest.mark.parametrize(

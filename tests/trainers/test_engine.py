@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from training_runs import kept, rows, weights
 
 from shiftbench import images
-from shiftbench.encoders import load_encoder
+from shiftbench.encoders.load import load_encoder
 from shiftbench.errors import InputError
 from shiftbench.registry import METHODS
 from shiftbench.trainers import fit, train

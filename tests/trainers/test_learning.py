@@ -10,8 +10,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, confusion_matrix
 
 from shiftbench.corruptions import corrupt
-from shiftbench.data import load_dataset
-from shiftbench.encoders import load_encoder
+from shiftbench.data.base import load_dataset
+from shiftbench.encoders.load import load_encoder
 from shiftbench.registry import CORRUPTIONS
 from shiftbench.trainers import train
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shiftbench.data import load_dataset
+from shiftbench.data.base import load_dataset
 from shiftbench.errors import InputError
 from shiftbench.registry import METHODS
 from shiftbench.trainers.engine import Trainer

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from sklearn.neighbors import NearestNeighbors
 from training_runs import rows, stopped_run, weights
 
-from shiftbench.encoders import load_encoder
+from shiftbench.encoders.load import load_encoder
 from shiftbench.errors import InputError
 from shiftbench.trainers import engine, fit
 from shiftbench.trainers import run as run_folder

@@ -1,0 +1,56 @@
+"""A data set by its name."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from typing import Any
+
+from shiftbench.errors import InputError
+from shiftbench.records import Dataset, Split
+from shiftbench.registry import DATASETS
+
+FITS = ("train", "train+test")
+
+
+def load_dataset(name: str, *, fit: str = "train", **options: Any) -> Dataset:
+    """Load a registered data set.
+
+    Args:
+        name: a name of ``shiftbench list datasets``, or ``package.module:function``.
+        fit: the images that clusters are fitted on: "train", or "train+test" as much of the literature on deep
+            clustering has it for CIFAR and STL-10, since no labels are looked at. The test split is scored either way.
+        options: what that data set takes: ``root`` and ``download`` for official ones, ``path`` for one's own images,
+            ``size`` where it can be chosen.
+
+    Raises:
+        InputError: no such data set or option, or its files are missing or damaged.
+    """
+    load = DATASETS.load(name)
+    _check_options(name, load, options)
+    if fit not in FITS:
+        raise InputError(f"data.fit={fit}: one of {', '.join(FITS)} is needed.")
+    dataset = load(**options)
+    return dataset if fit == "train" else replace(dataset, train=_both(dataset))
+
+
+def _check_options(name: str, load: Any, options: dict[str, Any]) -> None:
+    parameters = inspect.signature(load).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return
+    for option in options:
+        if option not in parameters:
+            raise InputError(f"The data set {name} takes no data.{option}; it takes {', '.join(parameters)}.")
+    for option, parameter in parameters.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise InputError(f"The data set {name} needs data.{option}.")
+
+
+def _both(dataset: Dataset) -> Split:
+    import numpy as np  # here, so that looking for data sets loads neither numpy nor torch
+
+    from shiftbench.images import join
+
+    train, test = dataset.train, dataset.test
+    labels = None if train.labels is None else np.concatenate([train.labels, test.labels])
+    return Split(join(train.images, test.images), labels)

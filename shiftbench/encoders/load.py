@@ -1,0 +1,86 @@
+"""From what a user names to an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import torch
+
+from shiftbench.encoders.base import Encoder, pick_device
+from shiftbench.encoders.precision import DTYPES
+from shiftbench.encoders.preprocess import flag
+from shiftbench.errors import InputError, unknown
+from shiftbench.registry import ENCODERS
+
+UNPREFIXED = ("file", "exported", "python")  # sources that a location is recognised as
+EXPORTED = (".pt2", ".onnx", ".ts", ".torchscript")
+
+
+def load_encoder(uri: str, *, device: str = "auto", dtype: str = "auto", **options: Any) -> Encoder:
+    """Load an encoder: uint8 (N, 3, H, W) -> float32 (N, D).
+
+    Args:
+        uri: a run folder or a file of weights, ``torchvision:NAME/WEIGHTS``, ``timm:NAME``,
+            ``robustbench:DATASET/THREAT/NAME``, ``hf:NAME``, ``package.module:callable``, ``pixels``, ``pca:K``,
+            ``random:BACKBONE``. Options may ride on it: ``weights.pt?arch=resnet18&norm=imagenet``.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        dtype: arithmetic of its torch network if it has one, "float32" or "bfloat16". "auto" is float32, and leaves it
+            to an evaluation to choose one for all its encoders (:func:`settle`).
+        options: as in the URI. Every source takes ``name`` (what tables call it); ``feature`` (a name or several, the
+            default first), ``pool`` and ``l2``, as :meth:`Encoder.select` says. The rest depends on the source.
+
+    Raises:
+        InputError: there is no such checkpoint, it is not one, it does not fit, or an option is unknown.
+    """
+    location, _, query = uri.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True)) | options
+    riding = options.pop("dtype", "auto")
+    asked = _asked_dtype(uri, dtype, riding)
+    name = options.pop("name", None)
+    view = {key: options.pop(key) for key in ("feature", "pool", "l2") if key in options}
+    encoder = _load(location, pick_device(device), options)
+    if view:
+        encoder = encoder.select(
+            _listed(view.get("feature", "")), pool=view.get("pool", ""), l2=flag("l2", view.get("l2", False))
+        )
+    if asked != "auto" and (encoder.castable or riding != "auto"):
+        encoder = encoder.with_dtype(asked)
+        encoder.pinned = True
+    encoder.name = name or encoder.name
+    return encoder
+
+
+def _load(location: str, device: torch.device, options: dict[str, Any]) -> Encoder:
+    source, _, rest = location.partition(":")
+    if source in ENCODERS and source not in UNPREFIXED:
+        return _call(source, rest, device, options)
+    suffix = Path(location).suffix
+    if suffix in EXPORTED or (suffix == ".pt" and flag("trust", options.get("trust", False))):
+        return _call("exported", location, device, options)
+    kind = "file" if Path(location).exists() or ":" not in location else "python"
+    return _call(kind, location, device, options)
+
+
+def _call(source: str, location: str, device: torch.device, options: dict[str, Any]) -> Encoder:
+    try:
+        return ENCODERS.load(source)(location, device=device, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise InputError(f"Encoder {location or source!r} takes no such option: {str(error).split()[-1]}.") from error
+
+
+def _asked_dtype(uri: str, given: str, riding: str) -> str:
+    for dtype in (given, riding):
+        if dtype not in DTYPES:
+            raise unknown("dtype", dtype, DTYPES)
+    if given != riding and "auto" not in (given, riding):
+        raise InputError(f"{uri}: dtype={riding} on the name, dtype={given} beside it. Leave one of them out.")
+    return riding if given == "auto" else given
+
+
+def _listed(names: str | Sequence[str]) -> list[str]:
+    return [name for name in names.split(",") if name] if isinstance(names, str) else list(names)

@@ -1,0 +1,135 @@
+"""Who is scored: encoders, each with one or several choices of feature."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shiftbench.encoders.base import Encoder
+from shiftbench.encoders.callables import wrap_callable
+from shiftbench.encoders.load import load_encoder
+from shiftbench.encoders.settle import settle
+from shiftbench.errors import InputError, unknown
+from shiftbench.records import Dataset
+from shiftbench.runtime.console import say
+
+STEPS = ("l2", "whiten")
+HEAD = "cluster"  # the feature that is a parametric head's own clustering
+
+EncoderLike = str | Path | Encoder | Callable[[torch.Tensor], Any]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One encoder with one choice of feature: a line of the comparison.
+
+    Attributes:
+        slug: the name of the encoder's files.
+        encoder: the encoder.
+        raw: which of its features.
+        steps: what happens to it before it is clustered: "l2" (unit length), "whiten" (PCA-whitened on the train split).
+    """
+
+    slug: str
+    encoder: Encoder
+    raw: str
+    steps: tuple[str, ...]
+
+    @property
+    def is_head(self) -> bool:
+        """Whether these are the outputs of a parametric head, which are read and not clustered."""
+        return self.raw == HEAD
+
+    @property
+    def feature(self) -> str:
+        """The feature's name in the tables, ``head+l2``."""
+        return "+".join((self.raw, *self.steps))
+
+    @property
+    def id(self) -> tuple[str, str]:
+        """(slug, feature)."""
+        return self.slug, self.feature
+
+
+def load_encoders(
+    checkpoint: EncoderLike | Sequence[EncoderLike], floors: Sequence[str], dataset: Dataset, dtype: str, device: str
+) -> dict[str, Encoder]:
+    """Encoders by slug, the name of their files; each set of weights once, yours before the floors, all in one arithmetic.
+
+    Raises:
+        InputError: none is named, or one cannot be loaded.
+    """
+    asked = list(checkpoint) if isinstance(checkpoint, (list, tuple)) else [checkpoint]
+    encoders = [_encoder(one, device) for one in asked]
+    # An untrained network is the floor of a trained one when it has the same architecture.
+    backbone = next((e.origin["backbone"] for e in encoders if "backbone" in e.origin), "")
+    encoders += [load_encoder(f"random:{backbone}" if one == "random" else one, device=device) for one in floors]
+    if not encoders:
+        raise InputError("Nothing to evaluate: checkpoint and floors are both empty.")
+    fitted = [encoder.fit(dataset.train.images) if encoder.needs_fit else encoder for encoder in encoders]
+    distinct: dict[str, Encoder] = {}
+    for encoder in settle(fitted, dataset.test.images, dtype):
+        same = distinct.setdefault(encoder.fingerprint, encoder)
+        if same is not encoder and same.name != encoder.name:
+            say(f"{encoder.name} has the weights of {same.name} and is scored once, as {same.name}")
+    return _named(list(distinct.values()))
+
+
+def _encoder(one: Any, device: str) -> Encoder:
+    if isinstance(one, Encoder):
+        return one
+    if isinstance(one, (str, Path)):
+        return load_encoder(str(one), device=device)
+    if callable(one):
+        return wrap_callable(one, name=getattr(one, "__name__", type(one).__name__))
+    raise InputError(f"{one!r} is no encoder: a URI, an Encoder or a callable images -> (N, D) is needed.")
+
+
+def _named(encoders: list[Encoder]) -> dict[str, Encoder]:
+    """By slug; encoders that would share a name and training seed get the start of their fingerprint behind it."""
+    identities = [(encoder.name, encoder.train_seed) for encoder in encoders]
+    named = {}
+    for encoder, identity in zip(encoders, identities, strict=True):
+        if identities.count(identity) > 1:
+            encoder.name = f"{encoder.name}@{encoder.fingerprint[:6]}"
+        seed = "" if encoder.train_seed is None else f"-seed{encoder.train_seed}"
+        slug = (re.sub(r"[^\w.@=-]+", "-", encoder.name).strip(".-") or "encoder") + seed
+        named[slug if slug not in named else f"{slug}-{encoder.fingerprint[:6]}"] = encoder
+    return named
+
+
+def make_entrants(encoders: Mapping[str, Encoder], features: Sequence[str]) -> list[Entrant]:
+    """Every encoder with every feature that was asked for, and its parametric head if it has one.
+
+    Args:
+        encoders: by slug; one that lacks a feature takes its default.
+        features: ``backbone``, ``head+l2``, ``auto``; none is ``auto``.
+
+    Raises:
+        InputError: a feature that no encoder has.
+    """
+    available = dict.fromkeys(name for encoder in encoders.values() for name in encoder.feature_names)
+    entrants: dict[tuple[str, str], Entrant] = {}
+    for asked in features or ["auto"]:
+        name, steps = asked, []
+        while name not in available and name.rpartition("+")[2] in STEPS:
+            name, _, step = name.rpartition("+")
+            steps.append(step)
+        if name != "auto" and name not in available:
+            raise unknown(
+                "feature", name, ["auto", *available, *(f"{one}+{step}" for one in available for step in STEPS)]
+            )
+        ordered = tuple(step for step in STEPS if step in steps)
+        for slug, encoder in encoders.items():
+            entrant = Entrant(slug, encoder, encoder.feature_name(name), ordered)
+            entrants.setdefault(entrant.id, entrant)
+    for slug, encoder in encoders.items():
+        if HEAD in encoder.feature_names:
+            entrants.setdefault((slug, HEAD), Entrant(slug, encoder, HEAD, ()))
+    rank = {slug: i for i, slug in enumerate(encoders)}
+    return sorted(entrants.values(), key=lambda entrant: rank[entrant.slug])

@@ -1,0 +1,99 @@
+"""The smallest thing an evaluation keeps: the partitions of one entrant under one condition, and their scores.
+
+A file is written the moment its partitions are known and carries the hash of everything it depends on, so that an
+interrupted evaluation goes on where it was and never mixes in what other inputs made.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from shiftbench.records import atomic_path
+from shiftbench.runtime.compat import NUMPY_HEADERS
+
+Scores = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """What is known of one entrant, put through one clusterer or probe, under one condition.
+
+    Attributes:
+        key: hash of all inputs.
+        protocols: names of the P protocols.
+        ks: int64 (P,), number of clusters of each protocol.
+        labels: int16 (P, S, N), cluster of each image for S seeds; -1 is no cluster. Empty on failure.
+        scores: metric name -> float64 (P, S), NaN where a protocol has no such metric.
+        chance: the same with permuted labels, known for clean images only.
+        draws: metric name -> float32 (P, B), means over seeds under B resamples of images and seeds.
+        recalls: float64 (P, S, C), share of each class' images in the clusters that stand for it; empty without labels.
+        note: what a reader of the scores must know ("fitted to 5,000 of 50,000 images").
+        reason: why there is nothing, empty when there is.
+    """
+
+    key: str
+    protocols: tuple[str, ...]
+    ks: np.ndarray
+    labels: np.ndarray
+    scores: Scores = field(default_factory=dict)
+    chance: Scores = field(default_factory=dict)
+    draws: Scores = field(default_factory=dict)
+    recalls: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)))
+    note: str = ""
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the partitions were made."""
+        return not self.reason
+
+    @classmethod
+    def failed(cls, key: str, reason: str) -> Partitions:
+        """The record of a failure; ``reason`` is shortened to one line."""
+        line = " ".join(reason.split())[:300]
+        none = np.empty((0, 0, 0), np.int16)
+        return cls(key, (), np.empty(0, np.int64), none, reason=line or "unknown failure")
+
+    def save(self, path: Path) -> None:
+        """Write the file atomically."""
+        arrays = {
+            "key": np.array(self.key),
+            "protocols": np.array(self.protocols, dtype=np.str_),
+            "ks": self.ks,
+            "labels": self.labels.astype(np.int16),
+            "recalls": self.recalls,
+            "note": np.array(self.note),
+            "reason": np.array(self.reason),
+        }
+        for name in ("scores", "chance", "draws"):
+            values: Scores = getattr(self, name)
+            arrays |= {f"{name}:{metric}": value for metric, value in values.items()}
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its stub takes only allow_pickle by name
+
+    @classmethod
+    def load(cls, path: Path) -> Partitions | None:
+        """Read a file; None where there is none or it is damaged."""
+        try:
+            with NUMPY_HEADERS, np.load(path, allow_pickle=False) as file:
+                values = {
+                    name: {key.partition(":")[2]: file[key] for key in file.files if key.startswith(f"{name}:")}
+                    for name in ("scores", "chance", "draws")
+                }
+                return cls(
+                    key=str(file["key"]),
+                    protocols=tuple(file["protocols"].tolist()),
+                    ks=file["ks"],
+                    labels=file["labels"],
+                    recalls=file["recalls"],
+                    note=str(file["note"]),
+                    reason=str(file["reason"]),
+                    **values,
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None

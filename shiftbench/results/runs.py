@@ -1,0 +1,265 @@
+"""The runs behind a number: which were measured, and how sure their mean is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from shiftbench.results.resample import TRAININGS, draw_weights
+from shiftbench.results.tables import draw_columns, ok
+
+RESAMPLES, LEVEL = 1000, 0.95
+_BLOCK = 1000  # quantities bounded at once: their resamples stay in the processor's cache
+CONDITION = ["shift", "corruption", "severity"]
+CLEAN, CHANCE = ("clean", "", 0), ("chance", "", 0)
+ENTRANT = ["encoder", "feature", "selection"]
+SETTING = ["data", "clusterer", "k", "k_source", "protocol", "metric"]
+
+ConditionKey = tuple[str, str, int]
+
+
+def of_split(condition: ConditionKey, split: str) -> ConditionKey:
+    """The clean or chance condition of the part of the test split that a shift is compared with."""
+    return (condition[0] + split.removeprefix("test"), *condition[1:])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of ``cells`` or ``draws`` as arrays.
+
+    Attributes:
+        conditions: those of the whole table, each with its split.
+        place: int64 (rows,), each row's among them.
+        trained: int64 (rows,), the training seed, -1 for none.
+        seed: int64 (rows,), the clustering seed, 0 for draws.
+        values: float (rows, B); B = 1 for cells.
+    """
+
+    conditions: list[tuple[ConditionKey, str]]
+    place: np.ndarray
+    trained: np.ndarray
+    seed: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, columns: list[str]) -> Rows:
+        """The rows of a table, with the values of these columns."""
+        codes, uniques = zip(*(pd.factorize(table[name]) for name in [*CONDITION, "split"]), strict=True)
+        sizes = [max(len(one), 1) for one in uniques]
+        found, place = np.unique(np.ravel_multi_index(codes, sizes), return_inverse=True)
+        conditions: list[tuple[ConditionKey, str]] = []
+        for shift, corruption, severity, part in zip(*np.unravel_index(found, sizes), strict=True):
+            key, split = (uniques[0][shift], uniques[1][corruption], int(uniques[2][severity])), uniques[3][part]
+            conditions.append((of_split(key, split) if key[0] in (CLEAN[0], CHANCE[0]) else key, split))
+        trained = table["train_seed"].fillna(-1).to_numpy(np.int64)
+        seed = table["seed"].to_numpy(np.int64) if "seed" in table else np.zeros(len(table), np.int64)
+        return cls(conditions, place.ravel(), trained, seed, table[columns].to_numpy())
+
+    def take(self, index: np.ndarray) -> Rows:
+        """Some of the rows."""
+        return Rows(self.conditions, *(one[index] for one in (self.place, self.trained, self.seed, self.values)))
+
+
+class Runs:
+    """The values of one encoder, feature, protocol and metric, and how sure their means over runs are.
+
+    A run is one clustering of one trained encoder: (train_seed, seed). With the draws of every measured condition, a
+    resample is one of images, clustering seeds and, on top, trained encoders. Without, resamples are a two-stage
+    bootstrap of runs: trained encoders are drawn with replacement, then clusterings within each, since many clusterings
+    of one encoder say nothing about its training. The same resamples serve every condition, so that differences of
+    conditions stay paired.
+
+    Args:
+        cells: rows of the ``cells`` table; what was not measured is left out.
+        draws: rows of the ``draws`` table for the same encoder, feature, protocol and metric.
+
+    Attributes:
+        values: float64 (runs, conditions); NaN where a run was not measured.
+        trained: int64 (runs,), the training seed of each, -1 for none.
+    """
+
+    def __init__(self, cells: pd.DataFrame | Rows, draws: Rows | None = None) -> None:
+        rows = Rows.of(ok(cells), ["value"]) if isinstance(cells, pd.DataFrame) else cells
+        here, column = np.unique(rows.place, return_inverse=True)
+        order = sorted(range(len(here)), key=lambda i: rows.conditions[here[i]][0])
+        self._place = {rows.conditions[here[i]][0]: place for place, i in enumerate(order)}
+        column = np.argsort(order, kind="stable")[column.ravel()] if len(here) else column
+        runs, row = np.unique(np.column_stack([rows.trained, rows.seed]), axis=0, return_inverse=True)
+        self.trained = np.ascontiguousarray(runs[:, 0])
+        self.values = np.full((len(runs), len(here)), np.nan)
+        self.values[row.ravel(), column] = rows.values[:, 0]
+        self._draws = draws
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """``values`` with the conditions as columns."""
+        return pd.DataFrame(self.values, columns=pd.MultiIndex.from_tuples(list(self._place), names=CONDITION))
+
+    @property
+    def clean(self) -> np.ndarray:
+        """float64 (1 + resamples,) means of the whole clean split."""
+        return self.means([CLEAN])[:, 0]
+
+    def conditions(self, shift: str) -> list[ConditionKey]:
+        """The conditions of a shift that some run has."""
+        return [condition for condition in self._place if condition[0] == shift]
+
+    def means(self, conditions: Sequence[ConditionKey]) -> np.ndarray:
+        """float64 (1 + resamples, conditions) means over the runs that have it, the plain ones first; NaN without any."""
+        known = [i for i, condition in enumerate(conditions) if condition in self._place]
+        found = np.full((len(self._means), len(conditions)), np.nan)
+        found[:, known] = self._means[:, [self._place[conditions[i]] for i in known]]
+        return found
+
+    @cached_property
+    def _means(self) -> np.ndarray:
+        drawn = self._drawn()
+        if drawn is None:
+            weights = np.vstack([np.ones(len(self)), _run_weights(self.trained.tobytes())])
+            return _weighted(weights, self.values)
+        weights = draw_weights(len(drawn), drawn.shape[2], 0, TRAININGS).astype(float)
+        known = np.isfinite(drawn)
+        with np.errstate(invalid="ignore"):
+            resampled = np.einsum("tb,tcb->bc", weights, np.where(known, drawn, 0)) / np.einsum(
+                "tb,tcb->bc", weights, known
+            )
+        return np.vstack([_weighted(np.ones((1, len(self))), self.values), resampled])
+
+    def _drawn(self) -> np.ndarray | None:
+        """float64 (trained, conditions, B); None unless everything measured has draws.
+
+        Chance has none: there its means over seeds stand for each resample.
+        """
+        draws = self._draws
+        if draws is None or not len(draws.place) or not len(self):
+            return None
+        trained = np.unique(self.trained)
+        whole = np.array([_weighted((self.trained == one)[None].astype(float), self.values)[0] for one in trained])
+        missing = np.isfinite(whole)
+        missing[:, [place for key, place in self._place.items() if key[0].startswith(CHANCE[0])]] = False
+        drawn = np.repeat(whole[:, :, None], draws.values.shape[1], axis=2)
+        place = np.array([self._place.get(key, -1) for key, _ in draws.conditions])[draws.place]
+        row = np.searchsorted(trained, draws.trained).clip(max=len(trained) - 1)
+        here = (place >= 0) & (trained[row] == draws.trained)
+        drawn[row[here], place[here]] = draws.values[here]
+        missing[row[here], place[here]] = False
+        return None if missing.any() else drawn
+
+
+def interval(resampled: np.ndarray) -> tuple[float, float, float]:
+    """Plain value and percentile bounds of a (1 + resamples,) quantity; NaN bounds without resamples."""
+    plain, low, high = intervals(resampled[None])[0].tolist()
+    return plain, low, high
+
+
+def intervals(resampled: np.ndarray) -> np.ndarray:
+    """:func:`interval` of (quantities, 1 + resamples): float64 (quantities, 3).
+
+    Resamples in which a quantity is not defined are left out; where the plain value is not defined, nor are bounds.
+    """
+    found = np.full((len(resampled), 3), np.nan)
+    found[:, 0] = resampled[:, 0]
+    for start in range(0, len(found) if resampled.shape[1] > 1 else 0, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        found[rows, 1:] = _bounds(resampled[rows])
+    return found + 0.0  # never -0.0
+
+
+def _bounds(resampled: np.ndarray) -> np.ndarray:
+    """(quantities, 2): both ends of ``LEVEL``, as np.quantile has them.
+
+    A whole sort of many short rows is several times quicker than the partition that numpy makes of them.
+    """
+    defined = np.isfinite(resampled[:, 1:]) & np.isfinite(resampled[:, :1])
+    values = np.where(defined, resampled[:, 1:], np.nan)
+    values.sort(axis=1)  # NaN last
+    places = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2]) * (defined.sum(axis=1, keepdims=True) - 1).clip(0)
+    below = places.astype(np.int64)
+    low, high = (np.take_along_axis(values, one, axis=1) for one in (below, np.ceil(places).astype(np.int64)))
+    share, between = places - below, high - low
+    return np.where(share < 0.5, low + between * share, high - between * (1 - share))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Encoders that were scored in the same way.
+
+    Attributes:
+        keys: what they share, the columns ``SETTING``.
+        entrants: the runs by (encoder, feature, selection).
+        tried: all conditions, measured or not, with the split that each is of.
+        sign: 1 where higher is better, else -1.
+    """
+
+    keys: dict[str, Any]
+    entrants: dict[tuple[str, str, str], Runs]
+    tried: list[tuple[ConditionKey, str]]
+    sign: int
+
+    @property
+    def shifts(self) -> list[tuple[str, str]]:
+        """Each shift, with its split; the clean images of each split are one too."""
+        clean = {of_split(CLEAN, split): CLEAN[0] for _, split in self.tried}
+        chance = {of_split(CHANCE, split) for _, split in self.tried}
+        return list(dict.fromkeys((clean.get(key, key[0]), split) for key, split in self.tried if key not in chance))
+
+    def conditions(self, shift: str) -> list[ConditionKey]:
+        """The conditions of a shift that were tried."""
+        return list(dict.fromkeys(key for key, _ in self.tried if key[0] == shift))
+
+
+def groups(cells: pd.DataFrame, draws: pd.DataFrame | None = None) -> Iterator[Group]:
+    """The comparable encoders of the cells, setting by setting, in order of appearance."""
+    rows, measured = Rows.of(cells, ["value"]), (cells["status"] == "ok").to_numpy()
+    drawn, drawn_by = None, {}
+    if draws is not None and len(draws):
+        drawn, drawn_by = Rows.of(draws, draw_columns(draws)), _places(draws)
+    signs = np.where(cells["higher_is_better"], 1, -1)
+    settings: dict[Any, dict[Any, np.ndarray]] = {}
+    for key, index in _places(cells).items():
+        settings.setdefault(key[: len(SETTING)], {})[key[len(SETTING) :]] = index
+    for setting, members in settings.items():
+        entrants = {}
+        for key, index in members.items():
+            place = drawn_by.get((*setting, *key))
+            own = None if drawn is None or place is None else drawn.take(place)
+            entrants[key] = Runs(rows.take(index[measured[index]]), own)
+        everything = np.concatenate(list(members.values()))
+        tried = [rows.conditions[place] for place in np.unique(rows.place[everything])]
+        yield Group(dict(zip(SETTING, setting, strict=True)), entrants, tried, int(signs[everything[0]]))
+
+
+def _places(table: pd.DataFrame) -> dict[tuple[Any, ...], np.ndarray]:
+    """The rows of each setting and entrant."""
+    return dict(table.groupby([*SETTING, *ENTRANT], sort=False).indices)  # type: ignore[arg-type]
+
+
+def _weighted(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(weights, conditions) means over the runs that have a condition."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return (weights @ np.where(known, values, 0)) / (weights @ known)
+
+
+@lru_cache(maxsize=256)
+def _run_weights(trained: bytes) -> np.ndarray:
+    """float64 (RESAMPLES, runs) counts of the two-stage bootstrap; no rows where there is a single run."""
+    seeds = np.frombuffer(trained, np.int64)
+    if len(seeds) < 2:
+        return np.empty((0, len(seeds)))
+    generator = np.random.default_rng(0)
+    encoders = np.unique(seeds)
+    drawn = generator.multinomial(len(encoders), np.full(len(encoders), 1 / len(encoders)), RESAMPLES)
+    counts = np.empty((RESAMPLES, len(seeds)))
+    for encoder, times in zip(encoders, drawn.T, strict=True):
+        runs = seeds == encoder
+        counts[:, runs] = generator.multinomial(times * runs.sum(), np.full(runs.sum(), 1 / runs.sum()))
+    return counts
