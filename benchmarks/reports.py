@@ -29,13 +29,13 @@ from scipy import stats
 from shiftbench.registry import CORRUPTIONS
 from shiftbench.results.correlation import RankCorrelations
 from shiftbench.results.derive import derive
-from shiftbench.results.resample import CONDITIONS, draw_weights
+from shiftbench.results.resample import CONDITIONS, resample_weights
 from shiftbench.results.tables import (
     TABLES,
     Results,
     cells_table,
-    draws_table,
     recall_table,
+    replicates_table,
     stability_table,
     write_table,
 )
@@ -103,13 +103,13 @@ def tables_written(results: Results, folder: Path) -> tuple[float, float]:
 
     def by_pandas() -> None:
         for name, table in tables.items():
-            if name != "draws":
+            if name != "replicates":
                 table.to_csv(folder / f"{name}.csv", index=False)
             table.to_parquet(folder / f"{name}.parquet", index=False)
 
     def by_ours() -> None:
         for name, table in tables.items():
-            write_table(table, folder / name, csv=name != "draws")
+            write_table(table, folder / name, csv=name != "replicates")
 
     return seconds(by_pandas), seconds(by_ours)
 
@@ -118,7 +118,7 @@ def correlated(points: int = 15_000, groups: int = 75, resamples: int = 400, tim
     """CPU seconds of SciPy, where a few resamples stand for all of them, and of ours."""
     generator = np.random.default_rng(0)
     values, group = generator.normal(size=(2, points)), np.arange(points) % groups
-    weights = draw_weights(groups, resamples, stream=CONDITIONS)
+    weights = resample_weights(groups, resamples, stream=CONDITIONS)
 
     def by_scipy() -> None:
         for resample in weights.T[:timed]:
@@ -183,7 +183,7 @@ def measured(encoders: int = ENCODERS) -> dict[str, pd.DataFrame]:
         np.clip(drawn["score"].to_numpy(np.float32)[:, None] + luck.astype(np.float32) + spread, 0, 1),
         columns=[f"b{i}" for i in range(RESAMPLES)],
     )
-    draws = pd.concat([drawn, values], axis=1).drop(
+    replicates = pd.concat([drawn, values], axis=1).drop(
         columns=["place", "score", "status", "reason", "n", "higher_is_better"]
     )
 
@@ -194,7 +194,7 @@ def measured(encoders: int = ENCODERS) -> dict[str, pd.DataFrame]:
     agreed = agreed.assign(mean=agreed["score"], ci_low=agreed["score"] - 0.01, ci_high=agreed["score"] + 0.01)
     return {
         "cells": cells_table(runs), "recall": recall_table([]), "stability": stability_table(agreed),
-        "draws": draws_table(draws),
+        "replicates": replicates_table(replicates),
     }  # fmt: skip
 
 

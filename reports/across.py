@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shiftbench.reports import figures, points
-from shiftbench.reports.entrants import Entrant
+from shiftbench.reports.candidates import Candidate
 from shiftbench.reports.groups import Group, choices, file_name, filled
 from shiftbench.reports.names import metric_name, probe_name
 from shiftbench.reports.overview import Number, number_of
@@ -41,12 +41,12 @@ def clean_against_shifted(view: View) -> list[Group]:
         panels = []
         for shift in view.shifts:
             dots = []
-            for entrant in view.entrants:
-                line = view.line(entrant, shift, protocol, metric)
+            for candidate in view.candidates:
+                line = view.line(candidate, shift, protocol, metric)
                 if line is not None and math.isfinite(line["clean"] + line["shifted"]):
-                    named = entrant.key in drawn
-                    look = entrant.look if named else replace(entrant.look, colour=MUTED)
-                    dots.append(Dot(entrant.label, look, named, line["clean"], line["shifted"]))
+                    named = candidate.key in drawn
+                    look = candidate.look if named else replace(candidate.look, colour=MUTED)
+                    dots.append(Dot(candidate.label, look, named, line["clean"], line["shifted"]))
             if len(dots) > 1:
                 name = file_name("versus", view, metric, protocol, shift)
                 panels.append(points.versus(name, shift, dots, what=f"{metric_name(metric)} with {protocol} clusters"))
@@ -82,18 +82,18 @@ def probe_curves(view: View) -> list[Group]:
     groups = []
     for shift in view.graded if readers(view) else ():
         panels = []
-        for entrant in view.drawn:
+        for candidate in view.drawn:
             lines = []
             for reader in readers(view):
                 curve = view.score_curve(
-                    entrant, reader.protocol, PROBE_METRIC, shift, view.complete(shift), reader.clusterer
+                    candidate, reader.protocol, PROBE_METRIC, shift, view.complete(shift), reader.clusterer
                 )
                 if curve is not None and np.isfinite(curve.mean).any():
                     lines.append(replace(curve, label=reader.name, look=reader.look))
             if len(lines) > len(view.protocols):
-                name = file_name("probes", view, shift, entrant.label)
+                name = file_name("probes", view, shift, candidate.label)
                 panels.append(
-                    figures.curves(name, entrant.label, lines, what="mean accuracy", size=(310, 210), top=view.top)
+                    figures.curves(name, candidate.label, lines, what="mean accuracy", size=(310, 210), top=view.top)
                 )
         groups.append(Group(panels, shift=shift if len(view.graded) > 1 else ""))
     return filled(groups)
@@ -103,7 +103,7 @@ def probe_curves(view: View) -> list[Group]:
 class Reading:
     """One line of the table of probes."""
 
-    entrant: Entrant
+    candidate: Candidate
     reader: Reader
     shift: str
     numbers: dict[str, Number]
@@ -113,23 +113,23 @@ def readings(view: View) -> list[Reading]:
     """Clean, shifted and drop of each encoder that figures show, as clusters and as probes see it."""
     found = []
     for shift in view.shifts:
-        for entrant in view.drawn:
+        for candidate in view.drawn:
             for reader in readers(view):
-                line = view.line(entrant, shift, reader.protocol, PROBE_METRIC, reader.clusterer)
+                line = view.line(candidate, shift, reader.protocol, PROBE_METRIC, reader.clusterer)
                 if line is not None and math.isfinite(line["clean"]):
                     numbers = {key: number_of(line, key) for key in ("clean", "shifted", "drop")}
-                    found.append(Reading(entrant, reader, shift, numbers))
+                    found.append(Reading(candidate, reader, shift, numbers))
     return found
 
 
 def _pairs(view: View, shift: str, protocol: str, metric: str) -> Iterator[Pair]:
-    for entrant in view.drawn:
-        line = view.line(entrant, shift, protocol, metric)
+    for candidate in view.drawn:
+        line = view.line(candidate, shift, protocol, metric)
         if line is not None and math.isfinite(line["clean"] + line["shifted"]):
             clean, shifted = (number_of(line, key) for key in ("clean", "shifted"))
             yield Pair(
-                entrant.label,
-                entrant.look,
+                candidate.label,
+                candidate.look,
                 (clean.value, clean.low, clean.high),
                 (shifted.value, shifted.low, shifted.high),
             )

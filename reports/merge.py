@@ -15,7 +15,7 @@ from shiftbench.results.derive import derive
 from shiftbench.results.summary import BASELINE
 from shiftbench.results.tables import RUN_FILE, TABLES, Results, in_order
 
-MEASURED = ("cells", "recall", "stability", "draws")
+MEASURED = ("cells", "recall", "stability", "replicates")
 
 ENCODER_KEYS, DATA_KEYS = {"name", "train_seed", "slug", "fingerprint"}, {"name", "fingerprint", "n_test"}
 

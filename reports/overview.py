@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shiftbench.reports.entrants import Entrant
+from shiftbench.reports.candidates import Candidate
 from shiftbench.reports.glossary import QUANTITIES, Quantity
 from shiftbench.reports.names import condition_name
 from shiftbench.reports.view import View
-from shiftbench.results.runs import ENTRANT
+from shiftbench.results.runs import CANDIDATE
 from shiftbench.results.summary import BASELINE, CONDITION
 
 LEVEL = 0.05  # of the paired test, corrected for all pairs
@@ -49,7 +49,7 @@ class Row:
         leads: the quantities in which the paired tests put this row before every other.
     """
 
-    entrant: Entrant
+    candidate: Candidate
     clusterer: str
     shift: str
     protocol: str
@@ -94,15 +94,15 @@ def overview(view: View, metrics: Sequence[str] | None = None) -> list[Row]:
     rows: list[Row] = []
     for shift in view.shifts or ["clean"]:
         agreements = {
-            (entrant, protocol): _agreements(view, entrant, shift, protocol)
-            for entrant in view.entrants
+            (candidate, protocol): _agreements(view, candidate, shift, protocol)
+            for candidate in view.candidates
             for protocol in view.protocols
         }
         for metric in (view.metrics if metrics is None else metrics) or [""]:
             for protocol in view.protocols:
                 found = [
-                    _row(view, entrant, shift, protocol, metric, baseline, agreements[entrant, protocol])
-                    for entrant in view.entrants
+                    _row(view, candidate, shift, protocol, metric, baseline, agreements[candidate, protocol])
+                    for candidate in view.candidates
                 ]
                 found = [row for row in found if row.n_cells or row.numbers or not view.metrics]
                 if metric:
@@ -120,7 +120,7 @@ def difference(view: View, one: Row, other: Row, shift: str) -> tuple[Number, fl
     """How far one encoder is above another, and the p-value of their paired test; NaN where there is no test."""
     table = view.comparisons_of(shift, one.protocol, one.metric)
     for a, b, sign in ((one, other, 1), (other, one, -1)):
-        found = table[_is(table, "a", a.entrant) & _is(table, "b", b.entrant)]
+        found = table[_is(table, "a", a.candidate) & _is(table, "b", b.candidate)]
         if len(found):
             p = corrected(found).fillna(math.inf).to_numpy()
             weakest = int(p.argmax())  # of several k
@@ -134,8 +134,8 @@ def corrected(comparisons: pd.DataFrame) -> pd.Series:
     return comparisons["p_joint"].fillna(comparisons["p_holm"])
 
 
-def _is(comparisons: pd.DataFrame, side: str, entrant: Entrant) -> pd.Series:
-    names = zip(("encoder", "feature", "selection"), entrant.key, strict=True)
+def _is(comparisons: pd.DataFrame, side: str, candidate: Candidate) -> pd.Series:
+    names = zip(("encoder", "feature", "selection"), candidate.key, strict=True)
     return np.logical_and.reduce([comparisons[f"{name}_{side}"] == value for name, value in names])
 
 
@@ -152,28 +152,34 @@ def _mark_leads(view: View, rows: Sequence[Row]) -> None:
             table = table[table["split"] == view.split(rows[0].shift)]
         won: dict[tuple[str, ...], bool] = {}  # where k is estimated, a pair has a test for each k that both have
         for side, other, sign in (("a", "b", 1), ("b", "a", -1)):
-            against = table[_is(table, side, best.entrant)]
-            rivals = against[[f"{name}_{other}" for name in ENTRANT]].itertuples(index=False, name=None)
+            against = table[_is(table, side, best.candidate)]
+            rivals = against[[f"{name}_{other}" for name in CANDIDATE]].itertuples(index=False, name=None)
             for rival, gap, p in zip(rivals, sign * against["difference"], corrected(against), strict=True):
                 won[rival] = won.get(rival, True) and bool(gap > 0 and p <= LEVEL)
-        if all(won.get(row.entrant.key, False) for row in rows if row is not best):
+        if all(won.get(row.candidate.key, False) for row in rows if row is not best):
             best.leads.add(key)
 
 
 def _row(
-    view: View, entrant: Entrant, shift: str, protocol: str, metric: str, baseline: str, agreements: dict[str, Number]
+    view: View,
+    candidate: Candidate,
+    shift: str,
+    protocol: str,
+    metric: str,
+    baseline: str,
+    agreements: dict[str, Number],
 ) -> Row:
     numbers = dict(agreements)
-    line = view.line(entrant, shift, protocol, metric)
+    line = view.line(candidate, shift, protocol, metric)
     if line is None:
-        return Row(entrant, view.clusterer, shift, protocol, metric, numbers)
+        return Row(candidate, view.clusterer, shift, protocol, metric, numbers)
     for key in QUANTITIES:
         number = number_of(line, key, baseline)
         if math.isfinite(number.value):
             numbers[key] = number
     name, _, severity = line["worst_case"].rpartition("-")
     return Row(
-        entrant,
+        candidate,
         view.clusterer,
         shift,
         protocol,
@@ -186,12 +192,12 @@ def _row(
     )
 
 
-def _agreements(view: View, entrant: Entrant, shift: str, protocol: str) -> dict[str, Number]:
+def _agreements(view: View, candidate: Candidate, shift: str, protocol: str) -> dict[str, Number]:
     """Stability of the clean partition over random starts, and agreement of shifted partitions with it."""
     split = view.split(shift)
     found = {
-        "stability": Number(*view.mean_agreement(entrant, protocol, "initialization", "clean", split=split)),
-        "agreement": Number(*view.mean_agreement(entrant, protocol, "shift", shift, split=split)),
+        "stability": Number(*view.mean_agreement(candidate, protocol, "initialization", "clean", split=split)),
+        "agreement": Number(*view.mean_agreement(candidate, protocol, "shift", shift, split=split)),
     }
     return {key: number for key, number in found.items() if math.isfinite(number.value)}
 

@@ -153,7 +153,7 @@ def _block(part: Sequence[View], results: Results) -> Block:
     here = [encoder for encoder in encoders(results) if encoder["data"] == view.data]
     folders = [Path(encoder["folder"]) for encoder in here if encoder["folder"]]
     contact_sheets = (gallery.contact_sheet(folder) for folder in dict.fromkeys(folders))
-    per_metric = len(view.entrants) * len(view.protocols) * max(len(view.shifts), 1) * len(part)
+    per_metric = len(view.candidates) * len(view.protocols) * max(len(view.shifts), 1) * len(part)
     metrics = view.metrics if per_metric * len(view.metrics) <= MAX_ROWS else view.headline
     rows = [row for one in part for row in overview(one, metrics)]
     cells, stability_rows = ([getattr(one, name) for one in part] for name in ("cells", "stability"))
@@ -183,7 +183,7 @@ def _block(part: Sequence[View], results: Results) -> Block:
 
 def _gallery(view: View, encoder: Mapping[str, Any]) -> Gallery | None:
     """Pictures of an encoder, for the encoders that figures show."""
-    if not encoder["folder"] or encoder["name"] not in {entrant.encoder for entrant in view.drawn}:
+    if not encoder["folder"] or encoder["name"] not in {candidate.encoder for candidate in view.drawn}:
         return None
     examples = gallery.examples(Path(encoder["folder"]), encoder)
     if examples is None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from shiftbench.reports import figures, points
-from shiftbench.reports.entrants import Entrant
+from shiftbench.reports.candidates import Candidate
 from shiftbench.reports.groups import Group, choices, file_name, filled, tenths
 from shiftbench.reports.names import metric_name
 from shiftbench.reports.view import Curve, View
@@ -74,22 +74,22 @@ def frozen_against_refit(view: View) -> list[Group]:
         rows = [corruption.replace("_", " ") for corruption in view.corruptions(shift)]
         for metric in view.headline:
             pairs = {
-                entrant: [_mean_known(_grid(view, entrant, one, metric, shift)) for one in ("frozen", "refit")]
-                for entrant in view.drawn
+                candidate: [_mean_known(_grid(view, candidate, one, metric, shift)) for one in ("frozen", "refit")]
+                for candidate in view.drawn
             }
-            pairs = {entrant: pair for entrant, pair in pairs.items() if np.isfinite(pair[0] - pair[1]).any()}
+            pairs = {candidate: pair for candidate, pair in pairs.items() if np.isfinite(pair[0] - pair[1]).any()}
             limits = tenths(np.array(list(pairs.values())))
             panels = [
                 points.dumbbells(
-                    file_name("refit", view, metric, shift, entrant.label),
-                    entrant.label,
+                    file_name("refit", view, metric, shift, candidate.label),
+                    candidate.label,
                     *pair,
                     what=metric_name(metric),
                     rows=rows,
                     limits=limits,
-                    look=entrant.look,
+                    look=candidate.look,
                 )
-                for entrant, pair in pairs.items()
+                for candidate, pair in pairs.items()
             ]
             groups.append(Group(panels, metric, shift=_if_several(view, shift)))
     return filled(groups)
@@ -104,8 +104,8 @@ def heatmaps(view: View) -> list[Group]:
             chance = view.chance(protocol, metric, shift)
             panels = [
                 figures.heatmap(
-                    file_name("heat", view, metric, protocol, shift, entrant.label),
-                    entrant.label,
+                    file_name("heat", view, metric, protocol, shift, candidate.label),
+                    candidate.label,
                     grid,
                     what=f"{metric_name(metric)}, {protocol} clusters,",
                     rows=rows,
@@ -113,8 +113,8 @@ def heatmaps(view: View) -> list[Group]:
                     low=float(np.clip(chance, 0, 0.9 * view.top)) if np.isfinite(chance) else 0.0,
                     high=view.top,
                 )
-                for entrant in view.drawn
-                if np.isfinite(grid := _grid(view, entrant, protocol, metric, shift)).any()
+                for candidate in view.drawn
+                if np.isfinite(grid := _grid(view, candidate, protocol, metric, shift)).any()
             ]
             groups.append(Group(panels, metric, protocol, _if_several(view, shift)))
     return filled(groups)
@@ -134,9 +134,9 @@ def _score_curves(view: View, protocol: str, metric: str, shift: str, corruption
     return [line for line in lines if line is not None and np.isfinite(line.mean).any()]
 
 
-def _grid(view: View, entrant: Entrant, protocol: str, metric: str, shift: str) -> np.ndarray:
+def _grid(view: View, candidate: Candidate, protocol: str, metric: str, shift: str) -> np.ndarray:
     """(corruptions, 1 + severities) means over runs, clean first; NaN where not measured."""
-    runs, names, severities = view.runs(entrant, protocol, metric), view.corruptions(shift), view.severities(shift)
+    runs, names, severities = view.runs(candidate, protocol, metric), view.corruptions(shift), view.severities(shift)
     if runs is None:
         return np.full((len(names), 1 + len(severities)), np.nan)
     wanted = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shiftbench.reports.across import readings
-from shiftbench.reports.entrants import Entrant
+from shiftbench.reports.candidates import Candidate
 from shiftbench.reports.glossary import AXES, QUANTITIES, TERMS
 from shiftbench.reports.names import condition_name, metric_name, percent, score
 from shiftbench.reports.overview import Number, Row, quantities_of
@@ -60,12 +60,12 @@ class SheetRow:
 
     cells: list[Cell]
     keys: Mapping[str, str] = field(default_factory=dict)
-    entrant: Entrant | None = None
+    candidate: Candidate | None = None
 
     @property
     def look(self) -> Look | None:
         """Of the encoder that the row is about."""
-        return self.entrant.look if self.entrant else None
+        return self.candidate.look if self.candidate else None
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,14 @@ def overview_sheet(view: View, rows: Sequence[Row], baseline: str) -> Sheet:
     for row, span in zip(rows, spans, strict=True):
         keys = {"protocol": row.protocol, "metric": row.metric, "shift": row.shift, "clusterer": row.clusterer}
         incomplete = [f"{row.n_ok} of {row.n_cells} cells"] if not row.is_complete else []
-        cells = [Cell(row.entrant.label, row.entrant.label, incomplete), *_words(keys, heads)]
+        cells = [Cell(row.candidate.label, row.candidate.label, incomplete), *_words(keys, heads)]
         cells += [Cell("", span=span)] if any(spans) else []
         for quantity in quantities:
             number = row.number(quantity.key)
             case = [row.worst_case] if quantity.key == "worst" and row.worst_case else []
             small = [*_bounds(number, percent), *case]
             cells.append(Cell(percent(number.value), number.value, small, quantity.key in row.leads))
-        found.append(SheetRow(cells, keys, row.entrant))
+        found.append(SheetRow(cells, keys, row.candidate))
     chosen = {"metric": (view.headline or [""])[0], "shift": (view.shifts or ["clean"])[0], "clusterer": view.clusterer}
     return Sheet.of(f"Encoders on {view.data}", _several(heads, found), _without(heads, found), chosen)
 
@@ -132,8 +132,8 @@ def probes_sheet(view: View) -> Sheet | None:
     rows = []
     for one in readings(view):
         keys = {"reader": one.reader.name, "shift": one.shift}
-        cells = [Cell(one.entrant.label, one.entrant.label), *_words(keys, heads), *_numbers(one.numbers.values())]
-        rows.append(SheetRow(cells, keys, one.entrant))
+        cells = [Cell(one.candidate.label, one.candidate.label), *_words(keys, heads), *_numbers(one.numbers.values())]
+        rows.append(SheetRow(cells, keys, one.candidate))
     caption = f"Accuracy of clusters and of classifiers on {view.data}"
     return _sheet(caption, heads, rows, {"shift": (view.shifts or [""])[0]})
 
@@ -153,8 +153,8 @@ def stability_sheet(view: View) -> Sheet | None:
     for one in found:
         keys = {"axis": AXES[one.axis], "shift": one.shift, "protocol": one.protocol}
         numbers = [one.numbers.get(metric, Number(math.nan)) for metric in metrics]
-        cells = [Cell(one.entrant.label, one.entrant.label), *_words(keys, heads), *_numbers(numbers)]
-        rows.append(SheetRow(cells, keys, one.entrant))
+        cells = [Cell(one.candidate.label, one.candidate.label), *_words(keys, heads), *_numbers(numbers)]
+        rows.append(SheetRow(cells, keys, one.candidate))
     return _sheet(f"Agreement between partitions of {view.data}", heads, rows, {"protocol": view.protocols[0]})
 
 
@@ -173,7 +173,7 @@ def label_free_sheet(view: View) -> Sheet | None:
     rows = []
     for one in found:
         keys = {"metric": metric_name(one.metric), "protocol": one.protocol or "features", "shift": one.shift}
-        cells = [Cell(one.entrant.label, one.entrant.label), *_words(keys, heads)]
+        cells = [Cell(one.candidate.label, one.candidate.label), *_words(keys, heads)]
         for key in wanted:
             number = one.numbers[key]
             name, _, severity = one.worst_case.rpartition("-")
@@ -183,7 +183,7 @@ def label_free_sheet(view: View) -> Sheet | None:
                 *([case] if key == "worst" and case else []),
             ]
             cells.append(Cell(score(number.value, one.metric), number.value, small))
-        rows.append(SheetRow(cells, keys, one.entrant))
+        rows.append(SheetRow(cells, keys, one.candidate))
     first = rows[0].keys if rows else {}
     chosen = {key: first.get(key, "") for key in ("metric", "shift")}
     return _sheet(f"Metrics without labels on {view.data}", heads, rows, chosen)
@@ -231,7 +231,7 @@ def _several(heads: Sequence[Head], rows: Sequence[SheetRow]) -> list[Head]:
 
 def _without(heads: Sequence[Head], rows: Sequence[SheetRow]) -> list[SheetRow]:
     kept = [place for place, head in enumerate(heads) if not _is_constant(head, rows)]
-    return [SheetRow([row.cells[place] for place in kept], row.keys, row.entrant) for row in rows]
+    return [SheetRow([row.cells[place] for place in kept], row.keys, row.candidate) for row in rows]
 
 
 def _is_constant(head: Head, rows: Sequence[SheetRow]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shiftbench.reports import figures, points
-from shiftbench.reports.entrants import Entrant
+from shiftbench.reports.candidates import Candidate
 from shiftbench.reports.glossary import AXES
 from shiftbench.reports.groups import Group, choices, file_name, filled
 from shiftbench.reports.names import metric_name, percent
@@ -27,9 +27,9 @@ def seed_spread(view: View) -> list[Group]:
         panels = []
         for shift in ["clean", *view.shifts]:
             strips = [
-                Strip(entrant.label, entrant.look, values)
-                for entrant in view.drawn
-                if len(values := per_run(view, entrant, protocol, metric, shift)) > 1
+                Strip(candidate.label, candidate.look, values)
+                for candidate in view.drawn
+                if len(values := per_run(view, candidate, protocol, metric, shift)) > 1
             ]
             if strips:
                 several = shift != "clean" and len(view.corruptions(shift)) * len(view.severities(shift)) > 1
@@ -40,9 +40,9 @@ def seed_spread(view: View) -> list[Group]:
     return filled(groups)
 
 
-def per_run(view: View, entrant: Entrant, protocol: str, metric: str, shift: str) -> np.ndarray:
+def per_run(view: View, candidate: Candidate, protocol: str, metric: str, shift: str) -> np.ndarray:
     """The score of each run, mean over the conditions of the shift."""
-    runs = view.runs(entrant, protocol, metric)
+    runs = view.runs(candidate, protocol, metric)
     if runs is None or not runs.conditions(shift):
         return np.empty(0)
     values = runs.table[runs.conditions(shift)].mean(axis=1).to_numpy(float)
@@ -77,7 +77,7 @@ class Steadiness:
         numbers: by metric; the mean over conditions of a shift has no interval.
     """
 
-    entrant: Entrant
+    candidate: Candidate
     protocol: str
     axis: str
     shift: str
@@ -91,18 +91,18 @@ def steadiness(view: View) -> list[Steadiness]:
         for axis in AXES:
             for shift in ["clean", *view.shifts]:
                 split = view.split(shift) if shift != "clean" else "test"
-                for entrant in view.drawn:
+                for candidate in view.drawn:
                     numbers = {
                         metric: number
                         for metric in MEASURES
                         if math.isfinite(
                             (
-                                number := Number(*view.mean_agreement(entrant, protocol, axis, shift, metric, split))
+                                number := Number(*view.mean_agreement(candidate, protocol, axis, shift, metric, split))
                             ).value
                         )
                     }
                     if numbers:
-                        found.append(Steadiness(entrant, protocol, axis, shift, numbers))
+                        found.append(Steadiness(candidate, protocol, axis, shift, numbers))
     return found
 
 

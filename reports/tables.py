@@ -143,7 +143,7 @@ def _clusterings(view: View, title: str, rows: Sequence[Row]) -> Iterator[Sectio
             wanted += [Column("mce", metric, "mCE")]
     wanted += [Column("stability", view.headline[0] if view.headline else "", "stab.")]
     wanted += [Column("agreement", view.headline[0] if view.headline else "", "agree.")]
-    by_key = {(row.entrant.key, row.metric): row for row in rows}
+    by_key = {(row.candidate.key, row.metric): row for row in rows}
     columns = [
         column
         for column in wanted
@@ -152,11 +152,11 @@ def _clusterings(view: View, title: str, rows: Sequence[Row]) -> Iterator[Sectio
     ]
     lines = [
         Line(
-            entrant.label + MARK * any(not row.is_complete for row in rows if row.entrant is entrant),
-            entrant.floor,
-            [_cell(by_key.get((entrant.key, column.metric)), column, view.headline) for column in columns],
+            candidate.label + MARK * any(not row.is_complete for row in rows if row.candidate is candidate),
+            candidate.floor,
+            [_cell(by_key.get((candidate.key, column.metric)), column, view.headline) for column in columns],
         )
-        for entrant in dict.fromkeys(row.entrant for row in rows)
+        for candidate in dict.fromkeys(row.candidate for row in rows)
     ]
     if lines:
         yield Section(title, columns, lines)
@@ -169,11 +169,11 @@ def _probes(view: View, title: str, shift: str) -> Iterator[Section]:
         Column(key, probe, f"{probe_name(probe).removesuffix(' probe')} {key}") for probe in names for key in keys
     ]
     lines = []
-    for entrant in view.entrants:
-        found = {probe: view.line(entrant, shift, "frozen", "acc", probe) for probe in names}
+    for candidate in view.candidates:
+        found = {probe: view.line(candidate, shift, "frozen", "acc", probe) for probe in names}
         if any(line is not None for line in found.values()):
             cells = [_with_half(number_of(found[column.metric], column.key)) for column in columns]
-            lines.append(Line(entrant.label, entrant.floor, cells))
+            lines.append(Line(candidate.label, candidate.floor, cells))
     if lines:
         yield Section(title, columns, lines)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from shiftbench.reports import points
-from shiftbench.reports.entrants import Entrant
+from shiftbench.reports.candidates import Candidate
 from shiftbench.reports.groups import Group, choices, file_name, filled, tenths
 from shiftbench.reports.names import decimal
 from shiftbench.reports.overview import Number, number_of
@@ -24,40 +24,40 @@ def drop_against_agreement(view: View) -> list[Group]:
     """Does agreement, which needs no labels, follow the drop, which does? One mark per condition."""
     groups = []
     for metric, protocol in choices(view):
-        dots = {entrant: drops(view, entrant, protocol, metric) for entrant in view.drawn}
+        dots = {candidate: drops(view, candidate, protocol, metric) for candidate in view.drawn}
         dots = {one: xy for one, xy in dots.items() if len(xy) >= MIN_CONDITIONS and xy.nunique().min() > 1}
         low, high = tenths(np.concatenate([xy["drop"].to_numpy() for xy in dots.values()] or [np.empty(0)]))
         least = min((xy["mean"].min() for xy in dots.values()), default=0)
         panels = [
             points.scatter(
-                file_name("label-free", view, metric, protocol, entrant.label),
-                entrant.label,
+                file_name("label-free", view, metric, protocol, candidate.label),
+                candidate.label,
                 xy["mean"].to_numpy(),
                 xy["drop"].to_numpy(),
                 xlim=(min(-0.03, least - 0.03), 1.03),
                 ylim=(low - 0.02, high),
-                look=entrant.look,
-                note=_in_words(view, entrant, protocol, metric),
+                look=candidate.look,
+                note=_in_words(view, candidate, protocol, metric),
             )
-            for entrant, xy in dots.items()
+            for candidate, xy in dots.items()
         ]
         groups.append(Group(panels, metric, protocol))
     return filled(groups)
 
 
-def _in_words(view: View, entrant: Entrant, protocol: str, metric: str) -> str:
+def _in_words(view: View, candidate: Candidate, protocol: str, metric: str) -> str:
     found = view.proxies
-    found = found[(found["encoder"] == entrant.encoder) & (found["feature"] == entrant.feature)]
+    found = found[(found["encoder"] == candidate.encoder) & (found["feature"] == candidate.feature)]
     found = found[(found["protocol"] == protocol) & (found["metric"] == metric) & (found["proxy"] == PROXY)]
     wanted = ALL if len(view.shifts) > 1 else view.shifts[0]
     found = found[(found["shift"] == wanted) & found["spearman"].notna()]
     return f"ρ = {decimal(float(found['spearman'].iloc[0]))}" if len(found) else ""
 
 
-def drops(view: View, entrant: Entrant, protocol: str, metric: str) -> pd.DataFrame:
+def drops(view: View, candidate: Candidate, protocol: str, metric: str) -> pd.DataFrame:
     """Columns mean (agreement) and drop, one row per shifted condition."""
-    runs = view.runs(entrant, protocol, metric)
-    table = view.agreement(entrant, protocol, "shift")
+    runs = view.runs(candidate, protocol, metric)
+    table = view.agreement(candidate, protocol, "shift")
     if runs is None or table.empty:
         return pd.DataFrame({"mean": [], "drop": []})
     conditions = list(table[["shift", "corruption", "severity"]].itertuples(index=False, name=None))
@@ -97,7 +97,7 @@ def rankings(view: View) -> list[Ranking]:
 class Measured:
     """One line of the table of metrics without labels."""
 
-    entrant: Entrant
+    candidate: Candidate
     metric: str
     protocol: str
     shift: str
@@ -111,9 +111,9 @@ def measured(view: View) -> list[Measured]:
     for shift in view.shifts or ["clean"]:
         for metric in view.label_free:
             for protocol in ["", *view.protocols]:
-                for entrant in view.drawn:
-                    line = view.line(entrant, shift, protocol, metric, None if protocol else "features")
+                for candidate in view.drawn:
+                    line = view.line(candidate, shift, protocol, metric, None if protocol else "features")
                     numbers = {key: number_of(line, key) for key in ("clean", "shifted", "worst")}
                     if any(math.isfinite(number.value) for number in numbers.values()) and line is not None:
-                        found.append(Measured(entrant, metric, protocol, shift, numbers, line["worst_case"]))
+                        found.append(Measured(candidate, metric, protocol, shift, numbers, line["worst_case"]))
     return found

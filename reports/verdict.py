@@ -31,7 +31,7 @@ def verdict(view: View, rows: Sequence[Row]) -> list[str]:
     if not ranked:
         return _without_labels(view, rows)
     # What was not measured may be what is hardest.
-    best = max(ranked, key=lambda row: (not row.entrant.floor, row.is_complete, row.number(key).value))
+    best = max(ranked, key=lambda row: (not row.candidate.floor, row.is_complete, row.number(key).value))
     sentences = [_level(view, best), _rivals(view, best, ranked, key), _besides(view, best)]
     return [sentence for sentence in sentences if sentence]
 
@@ -49,7 +49,7 @@ def caveats(view: View) -> list[str]:
     elif bounds["clean_low"].isna().all():
         found.append("One run per encoder: nothing here has an interval, and differences may be luck.")
     elif trainings < 2:
-        images = "other images and " if len(view.draws) else ""
+        images = "other images and " if len(view.replicates) else ""
         runs = f"{images}other random starts of the clustering" if seeds > 1 else "other images"
         found.append(
             f"Intervals say how much {runs} would change. Each encoder was trained once: how another training would "
@@ -69,7 +69,7 @@ def caveats(view: View) -> list[str]:
 def _level(view: View, row: Row) -> str:
     clean, shifted, drop = (row.number(key) for key in ("clean", "shifted", "drop"))
     metric, how = metric_name(row.metric), HOW.get(row.protocol, row.protocol)
-    start = f"{row.entrant.label} reaches {percent(clean.value)} % {metric}{_within(clean)} on clean {view.data}"
+    start = f"{row.candidate.label} reaches {percent(clean.value)} % {metric}{_within(clean)} on clean {view.data}"
     if not math.isfinite(shifted.value):
         return f"{start}, {how}."
     change = f"a drop of {_points(drop)}" if drop.value >= 0 else f"a gain of {_points(-drop)}"
@@ -85,7 +85,7 @@ def _rivals(view: View, best: Row, rows: list[Row], key: str) -> str:
         return "It is the only encoder here, so nothing says whether that is much."
     rival = max(others, key=lambda row: row.number(key).value)
     where = "under shift" if key == "shifted" else "on clean images"
-    next_best = f"the best other encoder {where}, {rival.entrant.label} at {percent(rival.number(key).value)} %"
+    next_best = f"the best other encoder {where}, {rival.candidate.label} at {percent(rival.number(key).value)} %"
     gap, p = difference(view, best, rival, best.shift if key == "shifted" else "clean")
     if not math.isfinite(p):
         ahead = best.number(key).value - rival.number(key).value
@@ -108,7 +108,7 @@ def _besides(view: View, row: Row) -> str:
         parts.append(f"the hardest condition is {row.worst_case} with {worst} %")
     parts.append(_refitting(view, row))
     for shift in view.shifts[1:3]:
-        number = number_of(view.line(row.entrant, shift, row.protocol, row.metric), "shifted")
+        number = number_of(view.line(row.candidate, shift, row.protocol, row.metric), "shifted")
         if math.isfinite(number.value):
             parts.append(f"under the shift {shift} it has {percent(number.value)} %{_within(number)}")
     stability = row.number("stability")
@@ -120,7 +120,7 @@ def _besides(view: View, row: Row) -> str:
 
 
 def _refitting(view: View, row: Row) -> str:
-    frozen, refit = (view.runs(row.entrant, protocol, row.metric) for protocol in ("frozen", "refit"))
+    frozen, refit = (view.runs(row.candidate, protocol, row.metric) for protocol in ("frozen", "refit"))
     if frozen is None or refit is None:
         return ""
     known = set(refit.conditions(row.shift))
@@ -144,14 +144,14 @@ def _without_labels(view: View, rows: list[Row]) -> list[str]:
         best = max(stable, key=lambda row: row.number("stability").value)
         number = best.number("stability")
         sentences.append(
-            f"On clean {view.data}, clusterings from different random starts agree most for {best.entrant.label}: "
+            f"On clean {view.data}, clusterings from different random starts agree most for {best.candidate.label}: "
             f"{percent(number.value)} % ARI{_within(number)}{_next(stable, best, 'stability')}."
         )
     moved = [row for row in rows if math.isfinite(row.number("agreement").value)]
     if moved:
         best = max(moved, key=lambda row: row.number("agreement").value)
         sentences.append(
-            f"Under {_shift(view, best)}, the partitions of {best.entrant.label} stay closest to those of the "
+            f"Under {_shift(view, best)}, the partitions of {best.candidate.label} stay closest to those of the "
             f"same clean images: {percent(best.number('agreement').value)} % ARI on average{_next(moved, best, 'agreement')}."
         )
     return sentences or ["Nothing could be measured; the reasons are listed below."]
@@ -162,7 +162,7 @@ def _next(rows: Sequence[Row], best: Row, key: str) -> str:
     if not others:
         return ""
     rival = max(others, key=lambda row: row.number(key).value)
-    return f", next {rival.entrant.label} with {percent(rival.number(key).value)} %, without a test"
+    return f", next {rival.candidate.label} with {percent(rival.number(key).value)} %, without a test"
 
 
 def _shift(view: View, row: Row) -> str:

@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 
 from shiftbench.registry import CLUSTERERS, CORRUPTIONS, METRICS
-from shiftbench.reports.entrants import DRAWN, HEADLINE, Entrant, entrants_of, keys, levels
+from shiftbench.reports.candidates import DRAWN, HEADLINE, Candidate, candidates_of, keys, levels
 from shiftbench.reports.names import is_probe, needs_labels
 from shiftbench.reports.style import Look
-from shiftbench.results.runs import CHANCE, CLEAN, CONDITION, ENTRANT, ConditionKey, Runs, groups, interval, of_split
+from shiftbench.results.runs import CANDIDATE, CHANCE, CLEAN, CONDITION, ConditionKey, Runs, groups, interval, of_split
 from shiftbench.results.tables import Results, ok
 
 AGREEMENT = "ari"
 FEATURES = "features"  # the clusterer of what describes features alone
 AGREED = ["encoder", "feature", "protocol", "axis", "metric"]
 BOUNDED = ["mean", "ci_low", "ci_high"]
-LINE = [*ENTRANT, "shift", "clusterer", "protocol", "metric"]
+LINE = [*CANDIDATE, "shift", "clusterer", "protocol", "metric"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class View:
     Args:
         results: the whole results.
         setting: which part of them.
-        entrants: all encoders of the results; those that this setting lacks are left out.
+        candidates: all encoders of the results; those that this setting lacks are left out.
 
     Attributes:
         cells, stability, summary, comparisons, proxies: the rows of this setting.
@@ -64,7 +64,7 @@ class View:
         of_features: rows of the summary for what no clustering enters.
     """
 
-    def __init__(self, results: Results, setting: Setting, entrants: Sequence[Entrant]) -> None:
+    def __init__(self, results: Results, setting: Setting, candidates: Sequence[Candidate]) -> None:
         self.setting = setting
         self.cells, self.stability, self.summary, self.comparisons, self.proxies = (
             _of_setting(table, setting)
@@ -73,14 +73,14 @@ class View:
         summary = results.summary[results.summary["data"] == setting.data]
         self.probes = summary[summary["clusterer"].map(is_probe).astype(bool)]
         self.of_features = summary[summary["clusterer"] == FEATURES]
-        here = {*keys(self.cells, ENTRANT[:2]), *keys(self.stability, ENTRANT[:2])}
-        self.entrants = [one for one in entrants if (one.encoder, one.feature) in here]
+        here = {*keys(self.cells, CANDIDATE[:2]), *keys(self.stability, CANDIDATE[:2])}
+        self.candidates = [one for one in candidates if (one.encoder, one.feature) in here]
         self._results = results
 
     @property
-    def draws(self) -> pd.DataFrame:
+    def replicates(self) -> pd.DataFrame:
         """All resamples, from which intervals come."""
-        return self._results.draws
+        return self._results.replicates
 
     @property
     def data(self) -> str:
@@ -204,29 +204,29 @@ class View:
         return {tuple(row[name] for name in LINE): {str(key): row[key] for key in row} for row in rows}
 
     def line(
-        self, entrant: Entrant, shift: str, protocol: str, metric: str, clusterer: str | None = None
+        self, candidate: Candidate, shift: str, protocol: str, metric: str, clusterer: str | None = None
     ) -> Mapping[str, Any] | None:
-        """The summary's row of one entrant; None where there is none."""
-        return self.lines.get((*entrant.key, shift, clusterer or self.clusterer, protocol, metric))
+        """The summary's row of one candidate; None where there is none."""
+        return self.lines.get((*candidate.key, shift, clusterer or self.clusterer, protocol, metric))
 
     @cached_property
-    def drawn(self) -> list[Entrant]:
+    def drawn(self) -> list[Candidate]:
         """The encoders that figures show: all, or the best few and the floors."""
-        if len(self.entrants) <= DRAWN:
-            return self.entrants
+        if len(self.candidates) <= DRAWN:
+            return self.candidates
         level = levels(self.summary, self.headline[0] if self.headline else "")
-        floors = [one for one in self.entrants if one.floor][: DRAWN // 2]
-        others = sorted((one for one in self.entrants if not one.floor), key=lambda one: -level.get(one.key, -np.inf))
+        floors = [one for one in self.candidates if one.floor][: DRAWN // 2]
+        others = sorted((one for one in self.candidates if not one.floor), key=lambda one: -level.get(one.key, -np.inf))
         kept = {one.key for one in [*others[: DRAWN - len(floors)], *floors]}
-        return [one for one in self.entrants if one.key in kept]
+        return [one for one in self.candidates if one.key in kept]
 
-    def runs(self, entrant: Entrant, protocol: str, metric: str, clusterer: str | None = None) -> Runs | None:
-        """The runs of an entrant that figures show, for a headline metric; None where there are none."""
-        return self._runs.get((clusterer or self.clusterer, protocol, metric, *entrant.key))
+    def runs(self, candidate: Candidate, protocol: str, metric: str, clusterer: str | None = None) -> Runs | None:
+        """The runs of an candidate that figures show, for a headline metric; None where there are none."""
+        return self._runs.get((clusterer or self.clusterer, protocol, metric, *candidate.key))
 
     @cached_property
     def _runs(self) -> dict[tuple[str, ...], Runs]:
-        """From the draws of what is shown alone, so that hundreds of encoders fit."""
+        """From the replicates of what is shown alone, so that hundreds of encoders fit."""
         encoders = {one.encoder for one in self.drawn}
 
         def shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -236,46 +236,46 @@ class View:
                 mine &= table["k"] == self.setting.k
             return table[(table["data"] == self.data) & (mine | table["clusterer"].str.startswith("probe:"))]
 
-        cells, draws = (shown(table).assign(k=0, k_source="") for table in (self._results.cells, self.draws))
+        cells, replicates = (shown(table).assign(k=0, k_source="") for table in (self._results.cells, self.replicates))
         return {
             (group.keys["clusterer"], group.keys["protocol"], group.keys["metric"], *key): runs
-            for group in groups(cells, draws)
-            for key, runs in group.entrants.items()
+            for group in groups(cells, replicates)
+            for key, runs in group.candidates.items()
         }
 
     def chance(self, protocol: str, metric: str, shift: str) -> float:
         """What luck gives: the mean over encoders of the clean split scored with permuted labels."""
-        lines = [self.line(entrant, shift, protocol, metric) for entrant in self.entrants]
+        lines = [self.line(candidate, shift, protocol, metric) for candidate in self.candidates]
         known = [line["chance"] for line in lines if line is not None and np.isfinite(line["chance"])]
         return float(np.mean(known)) if known else float("nan")
 
     def score_curve(
-        self, entrant: Entrant, protocol: str, metric: str, shift: str, corruptions: Sequence[str],
+        self, candidate: Candidate, protocol: str, metric: str, shift: str, corruptions: Sequence[str],
         clusterer: str | None = None,
     ) -> Curve | None:  # fmt: skip
         """Clean score, then the mean over ``corruptions`` at each severity, with its interval."""
-        runs = self.runs(entrant, protocol, metric, clusterer)
+        runs = self.runs(candidate, protocol, metric, clusterer)
         if runs is None:
             return None
         bounds = [interval(runs.means([self.clean(shift)])[:, 0])]
         for severity in self.severities(shift):
             bounds.append(interval(_mean_known(runs.means([(shift, name, severity) for name in corruptions]))))
-        return Curve(entrant.label, entrant.look, [0, *self.severities(shift)], *np.array(bounds).T)
+        return Curve(candidate.label, candidate.look, [0, *self.severities(shift)], *np.array(bounds).T)
 
-    def agreement(self, entrant: Entrant, protocol: str, axis: str) -> pd.DataFrame:
+    def agreement(self, candidate: Candidate, protocol: str, axis: str) -> pd.DataFrame:
         """Mean agreement (ARI) along an axis per condition, over training seeds.
 
         Returns:
             columns shift, corruption, severity, split and mean.
         """
-        key = entrant.encoder, entrant.feature, protocol, axis, AGREEMENT
-        return self._by_entrant.get(key, pd.DataFrame(columns=[*CONDITION, "split", "mean"], dtype=float))
+        key = candidate.encoder, candidate.feature, protocol, axis, AGREEMENT
+        return self._by_candidate.get(key, pd.DataFrame(columns=[*CONDITION, "split", "mean"], dtype=float))
 
     def mean_agreement(
-        self, entrant: Entrant, protocol: str, axis: str, shift: str, metric: str = AGREEMENT, split: str = "test"
+        self, candidate: Candidate, protocol: str, axis: str, shift: str, metric: str = AGREEMENT, split: str = "test"
     ) -> tuple[float, float, float]:
         """Mean over the conditions of a shift and over training seeds; the mean of several has no interval."""
-        key = entrant.encoder, entrant.feature, protocol, axis, metric, shift, split
+        key = candidate.encoder, candidate.feature, protocol, axis, metric, shift, split
         return self._mean_agreements.get(key, (np.nan, np.nan, np.nan))
 
     @cached_property
@@ -287,7 +287,7 @@ class View:
         return table.reset_index()
 
     @cached_property
-    def _by_entrant(self) -> dict[Any, pd.DataFrame]:
+    def _by_candidate(self) -> dict[Any, pd.DataFrame]:
         table = self._agreements
         groups = table[table["metric"] == AGREEMENT].groupby(AGREED, sort=False)
         return {key: rows.reset_index(drop=True) for key, rows in groups}
@@ -299,16 +299,18 @@ class View:
         table.loc[groups.size() > 1, BOUNDED[1:]] = np.nan
         return dict(zip(table.index, table.itertuples(index=False, name=None), strict=True))
 
-    def agreement_curve(self, entrant: Entrant, protocol: str, axis: str, shift: str) -> Curve | None:
+    def agreement_curve(self, candidate: Candidate, protocol: str, axis: str, shift: str) -> Curve | None:
         """Agreement by severity, mean over complete corruptions; the axis "shift" has nothing at severity 0."""
-        table = self.agreement(entrant, protocol, axis)
+        table = self.agreement(candidate, protocol, axis)
         table = table[table["corruption"].isin(self.complete(shift)) | (table["severity"] == 0)]
         start = (table["shift"] == CLEAN[0]) & (table["split"] == self.split(shift))
         means = table[start | (table["shift"] == shift)].groupby("severity")["mean"].mean()
         if means.empty:
             return None
         mean, unknown = means.to_numpy(float), np.full(len(means), np.nan)
-        return Curve(entrant.label, entrant.look, [int(severity) for severity in means.index], mean, unknown, unknown)
+        return Curve(
+            candidate.label, candidate.look, [int(severity) for severity in means.index], mean, unknown, unknown
+        )
 
 
 def views(results: Results) -> list[View]:
@@ -329,8 +331,8 @@ def views(results: Results) -> list[View]:
             order.index(one.clusterer) if one.clusterer in order else len(order),
         ),
     )
-    entrants = entrants_of(results)
-    return [View(results, setting, entrants) for setting in settings]
+    candidates = candidates_of(results)
+    return [View(results, setting, candidates) for setting in settings]
 
 
 def _of_setting(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:

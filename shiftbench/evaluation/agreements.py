@@ -1,4 +1,4 @@
-"""What is kept of stability: agreement along the axes that need features, per entrant, condition and clusterer."""
+"""What is kept of stability: agreement along the axes that need features, per candidate, condition and clusterer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Agreements:
-    """What is known of the stability of one entrant under one condition.
+    """What is known of the stability of one candidate under one condition.
 
     Attributes:
         key: hash of all inputs.

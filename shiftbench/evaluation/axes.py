@@ -9,7 +9,7 @@ import torch
 
 from shiftbench.data.views import augmented
 from shiftbench.evaluation.agreements import Agreements, Kept
-from shiftbench.evaluation.candidates import Entrant
+from shiftbench.evaluation.candidates import Candidate
 from shiftbench.evaluation.context import Work, encode_for
 from shiftbench.evaluation.plan import AXES_OF
 from shiftbench.evaluation.scoring import Fitted, reason
@@ -21,18 +21,18 @@ from shiftbench.stability.axes import AXES, SUBSAMPLE, subsample
 VIEWS = 2  # of each image, on the augmentation axis
 
 
-def measure_axes(work: Work, condition: Condition, entrant: Entrant, way: str, features: np.ndarray) -> Agreements:
+def measure_axes(work: Work, condition: Condition, candidate: Candidate, way: str, features: np.ndarray) -> Agreements:
     """Agreement along every such axis of the plan, with one clusterer.
 
     Args:
         work: what cells are computed with.
         condition: which images.
-        entrant: whose features.
+        candidate: whose features.
         way: ``axes:CLUSTERER``.
         features: float32 (N, D), prepared.
     """
     plan, clusterer = work.plan, way.removeprefix(AXES_OF)
-    fitted, key = work.fits[entrant.id], plan.key(entrant, way, condition)
+    fitted, key = work.fits[candidate.id], plan.key(candidate, way, condition)
     assert isinstance(fitted, Fitted)
     k = plan.clusters(condition, fitted.k)
     found: dict[str, Kept] = {}
@@ -43,7 +43,7 @@ def measure_axes(work: Work, condition: Condition, entrant: Entrant, way: str, f
         given: dict[str, Any] = {"features": features, "k": k, "clusterer": clusterer}
         try:
             if "views" in AXES[axis].needs:
-                given["views"] = [fitted.prepare(view) for view in _views(work, condition, entrant)]
+                given["views"] = [fitted.prepare(view) for view in _views(work, condition, candidate)]
             with work.clock(f"stability: {axis}"):
                 needed = {name: given[name] for name in AXES[axis].needs}
                 measured = AXES[axis].function(**needed, seed=plan.seed)
@@ -53,7 +53,7 @@ def measure_axes(work: Work, condition: Condition, entrant: Entrant, way: str, f
     return Agreements(key, found)
 
 
-def _views(work: Work, condition: Condition, entrant: Entrant) -> list[np.ndarray]:
+def _views(work: Work, condition: Condition, candidate: Candidate) -> list[np.ndarray]:
     """Features of augmented views of at most ``SUBSAMPLE`` images of a condition.
 
     Raises:
@@ -73,7 +73,7 @@ def _views(work: Work, condition: Condition, entrant: Entrant) -> list[np.ndarra
         seen = Sample(None, positions, images=images, change=change)
         about = plan.about(condition) | {"view": view, "rows": len(chosen), "seed": plan.seed}
         with processes.alone():
-            found = encode_for(plan, [entrant], seen, about, work.cache, work.clock)[entrant.slug, entrant.raw]
+            found = encode_for(plan, [candidate], seen, about, work.cache, work.clock)[candidate.slug, candidate.raw]
         if isinstance(found, Exception):
             raise found
         views.append(found)

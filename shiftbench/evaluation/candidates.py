@@ -25,7 +25,7 @@ EncoderLike = str | Path | Encoder | Callable[[torch.Tensor], Any]
 
 
 @dataclass(frozen=True)
-class Entrant:
+class Candidate:
     """One encoder with one choice of feature: a line of the comparison.
 
     Attributes:
@@ -103,7 +103,7 @@ def _named(encoders: list[Encoder]) -> dict[str, Encoder]:
     return named
 
 
-def make_entrants(encoders: Mapping[str, Encoder], features: Sequence[str]) -> list[Entrant]:
+def make_candidates(encoders: Mapping[str, Encoder], features: Sequence[str]) -> list[Candidate]:
     """Every encoder with every feature that was asked for, and its parametric head if it has one.
 
     Args:
@@ -114,7 +114,7 @@ def make_entrants(encoders: Mapping[str, Encoder], features: Sequence[str]) -> l
         InputError: a feature that no encoder has.
     """
     available = dict.fromkeys(name for encoder in encoders.values() for name in encoder.feature_names)
-    entrants: dict[tuple[str, str], Entrant] = {}
+    candidates: dict[tuple[str, str], Candidate] = {}
     for asked in features or ["auto"]:
         name, steps = asked, []
         while name not in available and name.rpartition("+")[2] in STEPS:
@@ -126,10 +126,10 @@ def make_entrants(encoders: Mapping[str, Encoder], features: Sequence[str]) -> l
             )
         ordered = tuple(step for step in STEPS if step in steps)
         for slug, encoder in encoders.items():
-            entrant = Entrant(slug, encoder, encoder.feature_name(name), ordered)
-            entrants.setdefault(entrant.id, entrant)
+            candidate = Candidate(slug, encoder, encoder.feature_name(name), ordered)
+            candidates.setdefault(candidate.id, candidate)
     for slug, encoder in encoders.items():
         if HEAD in encoder.feature_names:
-            entrants.setdefault((slug, HEAD), Entrant(slug, encoder, HEAD, ()))
+            candidates.setdefault((slug, HEAD), Candidate(slug, encoder, HEAD, ()))
     rank = {slug: i for i, slug in enumerate(encoders)}
-    return sorted(entrants.values(), key=lambda entrant: rank[entrant.slug])
+    return sorted(candidates.values(), key=lambda candidate: rank[candidate.slug])

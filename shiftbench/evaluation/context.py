@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftbench.evaluation.candidates import Entrant
+from shiftbench.evaluation.candidates import Candidate
 from shiftbench.evaluation.plan import AXES_OF, PROBE, Plan
 from shiftbench.evaluation.scoring import FEATURES, Fitted
 from shiftbench.features.cache import FeatureCache
@@ -15,7 +15,7 @@ from shiftbench.features.encode import Found, encode
 from shiftbench.records import CLEAN, Condition, Sample
 from shiftbench.runtime.clock import Clock
 
-Cell = tuple[int, str]  # which of the plan's entrants, and what its features are put through
+Cell = tuple[int, str]  # which of the plan's candidates, and what its features are put through
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Work:
         cache: of features.
         clock: counts the time.
         clean: by (slug, raw feature), the features of the clean test images, or why there are none.
-        fits: by entrant, what was fitted on the training split, or why not.
+        fits: by candidate, what was fitted on the training split, or why not.
     """
 
     plan: Plan
@@ -40,28 +40,28 @@ class Work:
 
 
 def cells_of(plan: Plan, condition: Condition) -> Iterator[Cell]:
-    """All cells of a condition: every entrant by every clusterer and probe, and its features as they are."""
+    """All cells of a condition: every candidate by every clusterer and probe, and its features as they are."""
     labelled = plan.sample(condition).labels is not None
-    for i, entrant in enumerate(plan.entrants):
-        yield from ((i, way) for way in plan.ways(entrant) if labelled or not way.startswith(PROBE))
+    for i, candidate in enumerate(plan.candidates):
+        yield from ((i, way) for way in plan.ways(candidate) if labelled or not way.startswith(PROBE))
         if condition.shift != "clean":
             yield i, FEATURES
-        if plan.feature_axes and not entrant.is_head:
+        if plan.feature_axes and not candidate.is_head:
             yield from ((i, AXES_OF + name) for name in plan.clusterers)
 
 
-def features_of(work: Work, condition: Condition, entrants: Sequence[Entrant]) -> Found:
+def features_of(work: Work, condition: Condition, candidates: Sequence[Candidate]) -> Found:
     """Features of a condition; of unchanged test images they are there already."""
     sample = work.plan.sample(condition)
     if sample.images is None and sample.change is None:
         rows = positions(work.plan, sample)
-        pairs = {(entrant.slug, entrant.raw) for entrant in entrants}
+        pairs = {(candidate.slug, candidate.raw) for candidate in candidates}
         return {
             pair: found if isinstance(found, Exception) else found[rows]
             for pair, found in work.clean.items()
             if pair in pairs
         }
-    return encode_for(work.plan, entrants, sample, work.plan.about(condition), work.cache, work.clock)
+    return encode_for(work.plan, candidates, sample, work.plan.about(condition), work.cache, work.clock)
 
 
 def positions(plan: Plan, sample: Sample) -> np.ndarray:
@@ -71,17 +71,17 @@ def positions(plan: Plan, sample: Sample) -> np.ndarray:
 
 def encode_for(
     plan: Plan,
-    entrants: Sequence[Entrant],
+    candidates: Sequence[Candidate],
     sample: Sample,
     about: Mapping[str, object],
     cache: FeatureCache | None,
     clock: Clock,
 ) -> Found:
-    """:func:`shiftbench.features.encode.encode` for entrants of a plan: by (slug, raw feature), each once."""
+    """:func:`shiftbench.features.encode.encode` for candidates of a plan: by (slug, raw feature), each once."""
     wanted: dict[str, list[str]] = {}
-    for entrant in entrants:
-        names = wanted.setdefault(entrant.slug, [])
-        names += [entrant.raw] * (entrant.raw not in names)
+    for candidate in candidates:
+        names = wanted.setdefault(candidate.slug, [])
+        names += [candidate.raw] * (candidate.raw not in names)
     return encode(
         plan.encoders,
         wanted,

@@ -22,7 +22,7 @@ from shiftbench.evaluation.tables import tabulate
 from shiftbench.features.cache import content_key
 from shiftbench.records import CLEAN, Dataset, Shift, Skipped
 from shiftbench.registry import SHIFTS
-from shiftbench.results.derive import derive, unite
+from shiftbench.results.derive import derive, merge_rows
 from shiftbench.results.summary import BASELINE
 from shiftbench.results.tables import Results
 from shiftbench.runtime import processes
@@ -139,7 +139,7 @@ def _write(
         with clock("examples"):
             save_examples(plan, changed)
         seconds = {"seconds": clock.seconds("wall"), "cpu_seconds": clock.seconds("cpu"), "images": clock.images}
-        found.run = _united(run | seconds | _describe(plan), earlier)
+        found.run = _merged_record(run | seconds | _describe(plan), earlier)
         found.save(plan.folder)
 
 
@@ -174,11 +174,11 @@ def _tables(plan: Plan, baseline: str, workers: int, earlier: Results | None) ->
     """The tables of this evaluation, and of what was in the folder before it."""
     found = tabulate(plan, workers)
     if earlier is not None:
-        found = {name: unite(name, getattr(earlier, name), table) for name, table in found.items()}
+        found = {name: merge_rows(name, getattr(earlier, name), table) for name, table in found.items()}
     return derive(found, baseline=baseline)
 
 
-def _united(run: dict[str, Any], earlier: Results | None) -> dict[str, Any]:
+def _merged_record(run: dict[str, Any], earlier: Results | None) -> dict[str, Any]:
     """The record of this evaluation with the encoders and commands of those before it."""
     before = {} if earlier is None else earlier.run
     slugs = {encoder["slug"] for encoder in run["encoders"]}
@@ -249,7 +249,7 @@ def _describe(plan: Plan) -> dict[str, Any]:
 
 
 def _describe_encoder(plan: Plan, slug: str, encoder: Encoder) -> dict[str, Any]:
-    features = [entrant.feature for entrant in plan.entrants if entrant.slug == slug]
+    features = [candidate.feature for candidate in plan.candidates if candidate.slug == slug]
     return {
         "name": encoder.name,
         "train_seed": encoder.train_seed,

@@ -1,4 +1,4 @@
-"""The smallest thing an evaluation keeps: the partitions of one entrant under one condition, and their scores.
+"""The smallest thing an evaluation keeps: the partitions of one candidate under one condition, and their scores.
 
 A file is written the moment its partitions are known and carries the hash of everything it depends on, so that an
 interrupted evaluation goes on where it was and never mixes in what other inputs made.
@@ -21,7 +21,7 @@ Scores = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Partitions:
-    """What is known of one entrant, put through one clusterer or probe, under one condition.
+    """What is known of one candidate, put through one clusterer or probe, under one condition.
 
     Attributes:
         key: hash of all inputs.
@@ -30,7 +30,7 @@ class Partitions:
         labels: int16 (P, S, N), cluster of each image for S seeds; -1 is no cluster. Empty on failure.
         scores: metric name -> float64 (P, S), NaN where a protocol has no such metric.
         chance: the same with permuted labels, known for clean images only.
-        draws: metric name -> float32 (P, B), means over seeds under B resamples of images and seeds.
+        replicates: metric name -> float32 (P, B), means over seeds under B resamples of images and seeds.
         recalls: float64 (P, S, C), share of each class' images in the clusters that stand for it; empty without labels.
         note: what a reader of the scores must know ("fitted to 5,000 of 50,000 images").
         reason: why there is nothing, empty when there is.
@@ -42,7 +42,7 @@ class Partitions:
     labels: np.ndarray
     scores: Scores = field(default_factory=dict)
     chance: Scores = field(default_factory=dict)
-    draws: Scores = field(default_factory=dict)
+    replicates: Scores = field(default_factory=dict)
     recalls: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)))
     note: str = ""
     reason: str = ""
@@ -70,7 +70,7 @@ class Partitions:
             "note": np.array(self.note),
             "reason": np.array(self.reason),
         }
-        for name in ("scores", "chance", "draws"):
+        for name in ("scores", "chance", "replicates"):
             values: Scores = getattr(self, name)
             arrays |= {f"{name}:{metric}": value for metric, value in values.items()}
         with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -83,7 +83,7 @@ class Partitions:
             with NUMPY_HEADERS, np.load(path, allow_pickle=False) as file:
                 values = {
                     name: {key.partition(":")[2]: file[key] for key in file.files if key.startswith(f"{name}:")}
-                    for name in ("scores", "chance", "draws")
+                    for name in ("scores", "chance", "replicates")
                 }
                 return cls(
                     key=str(file["key"]),

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from torch.nn.functional import interpolate
 
 from shiftbench.corruptions import SEVERITIES, corrupt
-from shiftbench.evaluation.candidates import Entrant
+from shiftbench.evaluation.candidates import Candidate
 from shiftbench.evaluation.context import encode_for
 from shiftbench.evaluation.partitions import Partitions
 from shiftbench.evaluation.plan import Plan
@@ -42,8 +42,8 @@ def save_examples(plan: Plan, changed: Collection[str]) -> None:
         for slug in plan.encoders:
             path = folder / f"{slug}.npz"
             if slug in changed or not path.exists():
-                entrant = next(one for one in plan.entrants if one.slug == slug)
-                _save_encoder(plan, entrant, path)
+                candidate = next(one for one in plan.candidates if one.slug == slug)
+                _save_encoder(plan, candidate, path)
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -73,23 +73,23 @@ def _save_corruptions(plan: Plan, path: Path) -> None:
     _save(path, {"names": np.array(names), "images": np.stack([_pictures(row) for row in rows])})
 
 
-def _save_encoder(plan: Plan, entrant: Entrant, path: Path) -> None:
+def _save_encoder(plan: Plan, candidate: Candidate, path: Path) -> None:
     way = plan.clusterers[0]
     versions = [
         c
         for c, s in plan.samples.items()
         if isinstance(s, Sample) and s.rows is not None and s.n == plan.sample(CLEAN).n
     ]
-    kept = {one: Partitions.load(plan.path(entrant, way, one)) for one in versions}
+    kept = {one: Partitions.load(plan.path(candidate, way, one)) for one in versions}
     made = {one: partitions for one, partitions in kept.items() if partitions is not None and partitions.ok}
     clean = made.pop(CLEAN, None)
-    features = _features(plan, entrant, CLEAN)
+    features = _features(plan, candidate, CLEAN)
     if clean is None or features is None:
         return
     frozen = "frozen" in clean.protocols  # only its clusters are the same ones under every condition
     shown = clean.protocols.index("frozen") if frozen else 0
     worst = min(made, key=lambda one: paired_agreement(clean.labels[shown], made[one].labels[shown]), default=CLEAN)
-    moved = _features(plan, entrant, worst)
+    moved = _features(plan, candidate, worst)
     if moved is None:
         worst, moved = CLEAN, features
     partition, k = clean.labels[shown, 0], int(clean.ks[shown])
@@ -115,11 +115,11 @@ def paired_agreement(clean: np.ndarray, shifted: np.ndarray) -> float:
     return float(paired(clean, shifted, ["ari"])["ari"].mean())
 
 
-def _features(plan: Plan, entrant: Entrant, condition: Condition) -> np.ndarray | None:
+def _features(plan: Plan, candidate: Candidate, condition: Condition) -> np.ndarray | None:
     """Raw features of a condition, from the cache if they are there; None where the encoder fails."""
     cache = None if plan.cache is None else FeatureCache(plan.cache)
-    found = encode_for(plan, [entrant], plan.sample(condition), plan.about(condition), cache, Clock())
-    features = found[entrant.slug, entrant.raw]
+    found = encode_for(plan, [candidate], plan.sample(condition), plan.about(condition), cache, Clock())
+    features = found[candidate.slug, candidate.raw]
     return None if isinstance(features, Exception) else features
 
 

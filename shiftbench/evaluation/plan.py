@@ -18,7 +18,7 @@ from shiftbench.data.shifts import resolve
 from shiftbench.encoders.base import Encoder
 from shiftbench.encoders.run_folder import DESCRIPTION
 from shiftbench.errors import InputError, unknown
-from shiftbench.evaluation.candidates import EncoderLike, Entrant, load_encoders, make_entrants
+from shiftbench.evaluation.candidates import Candidate, EncoderLike, load_encoders, make_candidates
 from shiftbench.features.cache import cache_folder, content_key
 from shiftbench.images import evenly_spaced, take
 from shiftbench.metrics.probes import PROBES
@@ -40,7 +40,7 @@ class Plan:
 
     Attributes:
         data: the data set; clusters are fitted on its train split and scored on its test split.
-        entrants: encoders with their features, yours before the floors.
+        candidates: encoders with their features, yours before the floors.
         samples: what is scored: the clean split first, every clean pair before its shift.
         clusterers: registered names.
         probes: names of ``PROBES``.
@@ -59,7 +59,7 @@ class Plan:
     """
 
     data: Dataset
-    entrants: Sequence[Entrant]
+    candidates: Sequence[Candidate]
     samples: Mapping[Condition, Sample | Skipped]
     clusterers: tuple[str, ...]
     probes: tuple[str, ...]
@@ -79,15 +79,15 @@ class Plan:
     @cached_property
     def encoders(self) -> dict[str, Encoder]:
         """Encoders by slug."""
-        return {entrant.slug: entrant.encoder for entrant in self.entrants}
+        return {candidate.slug: candidate.encoder for candidate in self.candidates}
 
-    def clusterings(self, entrant: Entrant) -> tuple[str, ...]:
-        """What makes partitions of an entrant's features."""
-        return (ARGMAX,) if entrant.is_head else self.clusterers
+    def clusterings(self, candidate: Candidate) -> tuple[str, ...]:
+        """What makes partitions of an candidate's features."""
+        return (ARGMAX,) if candidate.is_head else self.clusterers
 
-    def ways(self, entrant: Entrant) -> tuple[str, ...]:
-        """The clusterers and probes that an entrant's features are put through."""
-        return self.clusterings(entrant) + (() if entrant.is_head else tuple(PROBE + name for name in self.probes))
+    def ways(self, candidate: Candidate) -> tuple[str, ...]:
+        """The clusterers and probes that an candidate's features are put through."""
+        return self.clusterings(candidate) + (() if candidate.is_head else tuple(PROBE + name for name in self.probes))
 
     def starts(self, way: str) -> int:
         """Clusterings of one cell by a clusterer: one where the seed changes nothing."""
@@ -139,17 +139,17 @@ class Plan:
         """The axes of stability that are measured on features, and not on the partitions that are there anyway."""
         return tuple(name for name in self.axes if {"features", "views"} & set(AXES[name].needs))
 
-    def key(self, entrant: Entrant, way: str, condition: Condition) -> str:
+    def key(self, candidate: Candidate, way: str, condition: Condition) -> str:
         """The hash of all that a cell's partitions depend on."""
         axes = self.feature_axes if way.startswith(AXES_OF) else ()
-        who = [entrant.encoder.fingerprint, entrant.feature, way, axes]
+        who = [candidate.encoder.fingerprint, candidate.feature, way, axes]
         return content_key([self.settings, who, self.about(condition), self.clusters(condition, 0)])
 
-    def path(self, entrant: Entrant, way: str, condition: Condition) -> Path:
+    def path(self, candidate: Candidate, way: str, condition: Condition) -> Path:
         """Where those partitions are kept."""
         kind, suffix = ("stability", "json") if way.startswith(AXES_OF) else ("partitions", "npz")
         name = way.removeprefix(AXES_OF).replace(":", "-")
-        return self.folder / kind / entrant.slug / entrant.feature / name / f"{condition.label}.{suffix}"
+        return self.folder / kind / candidate.slug / candidate.feature / name / f"{condition.label}.{suffix}"
 
 
 def clusterer_of(way: str) -> Any:
@@ -206,7 +206,7 @@ def make_plan(
     encoders = load_encoders(checkpoint, _listed(floors), dataset, dtype, device)
     plan = Plan(
         data=dataset,
-        entrants=make_entrants(encoders, _listed(feature)),
+        candidates=make_candidates(encoders, _listed(feature)),
         samples=samples,
         clusterers=clusterers,
         probes=() if dataset.train.labels is None else _known("probe", probes, PROBES, may_be_empty=True),
@@ -230,7 +230,7 @@ def make_plan(
         plan.clusterers,
         plan.probes,
         plan.axes,
-        [(*e.id, e.encoder.fingerprint) for e in plan.entrants],
+        [(*e.id, e.encoder.fingerprint) for e in plan.candidates],
     ]
     digest = content_key([*identity, [repr(condition) for condition in samples]])
     return replace(plan, folder=Path(results or f"results/{dataset.name}-{digest[:8]}"))

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from shiftbench.encoders.base import Encoder
 from shiftbench.evaluation.agreements import Agreements
 from shiftbench.evaluation.axes import measure_axes
-from shiftbench.evaluation.candidates import Entrant
+from shiftbench.evaluation.candidates import Candidate
 from shiftbench.evaluation.context import Cell, Work, cells_of, encode_for, features_of, positions
 from shiftbench.evaluation.partitions import Partitions
 from shiftbench.evaluation.plan import AXES_OF, Plan
@@ -49,7 +49,7 @@ def compute(plan: Plan, overwrite: str, workers: int, clock: Clock) -> set[str]:
         return set()
     chosen = sorted({i for cells in todo.values() for i, _ in cells})
     threads = 1 if processes.world() > 1 else workers  # processes that encode together must take the same order
-    work = _prepare(plan, [plan.entrants[i] for i in chosen], overwrite, threads, clock)
+    work = _prepare(plan, [plan.candidates[i] for i in chosen], overwrite, threads, clock)
     with progress("Scoring conditions", len(todo)) as advance:
         begun = time.perf_counter()
 
@@ -63,7 +63,7 @@ def compute(plan: Plan, overwrite: str, workers: int, clock: Clock) -> set[str]:
         # What another process was at is looked at again when everything else is done.
         busy = [condition for condition, ours in zip(todo, done, strict=True) if not ours]
         parallel_map(partial(score, wait=True), busy, threads)
-    return {plan.entrants[i].slug for i in chosen}
+    return {plan.candidates[i].slug for i in chosen}
 
 
 def _todo(plan: Plan, overwrite: str) -> dict[Condition, list[Cell]]:
@@ -78,33 +78,33 @@ def _todo(plan: Plan, overwrite: str) -> dict[Condition, list[Cell]]:
 
 def _missing(plan: Plan, condition: Condition, overwrite: str) -> list[Cell]:
     def needed(cell: Cell) -> bool:
-        entrant, way = plan.entrants[cell[0]], cell[1]
+        candidate, way = plan.candidates[cell[0]], cell[1]
         kind = Agreements if way.startswith(AXES_OF) else Partitions
-        kept = None if overwrite == "always" else kind.load(plan.path(entrant, way, condition))
-        stale = kept is None or kept.key != plan.key(entrant, way, condition)
+        kept = None if overwrite == "always" else kind.load(plan.path(candidate, way, condition))
+        stale = kept is None or kept.key != plan.key(candidate, way, condition)
         return stale or (overwrite == "missing" and kept is not None and not kept.ok)
 
     return [cell for cell in cells_of(plan, condition) if needed(cell)]
 
 
-def _prepare(plan: Plan, entrants: Sequence[Entrant], overwrite: str, workers: int, clock: Clock) -> Work:
+def _prepare(plan: Plan, candidates: Sequence[Candidate], overwrite: str, workers: int, clock: Clock) -> Work:
     """Encode the clean images of both splits, and fit what is fitted on the training split."""
     cache = None if plan.cache is None else FeatureCache(plan.cache, fresh=overwrite == "always")
     train = Sample(plan.data.train.labels, np.arange(len(plan.data.train)), images=plan.data.train.images)
     about = {"data": plan.data.fingerprint, "split": "train", "rows": len(plan.data.train)}
     fits: dict[tuple[str, str], Fitted | Exception] = {}
     clean: Found = {}
-    slugs = list(dict.fromkeys(entrant.slug for entrant in entrants))
+    slugs = list(dict.fromkeys(candidate.slug for candidate in candidates))
     with progress("Fitting clusters", len(slugs)) as advance:
 
         def prepare(slug: str) -> None:
             _look(plan, plan.encoders[slug])
-            ours = [entrant for entrant in entrants if entrant.slug == slug]
+            ours = [candidate for candidate in candidates if candidate.slug == slug]
             clean.update(encode_for(plan, ours, plan.sample(CLEAN), plan.about(CLEAN), cache, clock))
             raw = encode_for(plan, ours, train, about, cache, clock)
-            for entrant in ours if not processes.rank() else ():
-                pair = entrant.slug, entrant.raw
-                fits[entrant.id] = _fit(plan, entrant, raw[pair], clean[pair], clock)
+            for candidate in ours if not processes.rank() else ():
+                pair = candidate.slug, candidate.raw
+                fits[candidate.id] = _fit(plan, candidate, raw[pair], clean[pair], clock)
             advance(info=plan.encoders[slug].name)
 
         parallel_map(prepare, slugs, workers)
@@ -123,22 +123,22 @@ def _look(plan: Plan, encoder: Encoder) -> None:
 
 
 def _fit(
-    plan: Plan, entrant: Entrant, train: np.ndarray | Exception, clean: np.ndarray | Exception, clock: Clock
+    plan: Plan, candidate: Candidate, train: np.ndarray | Exception, clean: np.ndarray | Exception, clock: Clock
 ) -> Fitted | Exception:
     if isinstance(train, Exception):
         return train
     if isinstance(clean, Exception):
         return clean
     try:
-        fitted = fit(plan, entrant, train, clock)
+        fitted = fit(plan, candidate, train, clock)
         if fitted.choice is not None:
-            write_table(fitted.choice.table, plan.folder / "k" / f"{entrant.slug}-{entrant.feature}")
+            write_table(fitted.choice.table, plan.folder / "k" / f"{candidate.slug}-{candidate.feature}")
         with clock("measure"):
             for split in dict.fromkeys(one.split for one in plan.samples if one.shift != "clean"):
                 pair = plan.samples.get(Condition("clean", split=split))
                 if isinstance(pair, Sample):
                     fitted.references[split] = FrechetReference(fitted.prepare(clean[positions(plan, pair)]))
-    except Exception as error:  # whatever these features do to what is fitted to them, other entrants go on
+    except Exception as error:  # whatever these features do to what is fitted to them, other candidates go on
         return error
     return fitted
 
@@ -150,20 +150,20 @@ def _score(work: Work, condition: Condition, wait: bool) -> bool:
         if not ours:
             return False
         cells = processes.broadcast(_missing(plan, condition, work.overwrite) if not processes.rank() else [])
-        entrants = [plan.entrants[i] for i in dict.fromkeys(i for i, _ in cells)]
-        able = [one for one in entrants if processes.rank() or isinstance(work.fits[one.id], Fitted)]
+        candidates = [plan.candidates[i] for i in dict.fromkeys(i for i, _ in cells)]
+        able = [one for one in candidates if processes.rank() or isinstance(work.fits[one.id], Fitted)]
         raw = features_of(work, condition, able)
-        for entrant in entrants if not processes.rank() else ():
-            ways = [way for i, way in cells if plan.entrants[i] is entrant]
-            _keep(work, condition, entrant, ways, raw.get((entrant.slug, entrant.raw)))
+        for candidate in candidates if not processes.rank() else ():
+            ways = [way for i, way in cells if plan.candidates[i] is candidate]
+            _keep(work, condition, candidate, ways, raw.get((candidate.slug, candidate.raw)))
     return True
 
 
 def _keep(
-    work: Work, condition: Condition, entrant: Entrant, ways: Sequence[str], raw: np.ndarray | Exception | None
+    work: Work, condition: Condition, candidate: Candidate, ways: Sequence[str], raw: np.ndarray | Exception | None
 ) -> None:
-    """Compute and write the cells of one entrant."""
-    plan, fitted = work.plan, work.fits[entrant.id]
+    """Compute and write the cells of one candidate."""
+    plan, fitted = work.plan, work.fits[candidate.id]
     failure, features = "", np.empty((0, 0), np.float32)
     if isinstance(fitted, Exception):
         failure = f"on the clean training split: {reason(fitted)}"
@@ -172,15 +172,17 @@ def _keep(
     else:
         failure = reason(raw)
     for way in ways:
-        key = plan.key(entrant, way, condition)
+        key = plan.key(candidate, way, condition)
         kept: Partitions | Agreements
         if way.startswith(AXES_OF):
-            kept = Agreements(key, reason=failure) if failure else measure_axes(work, condition, entrant, way, features)
+            kept = (
+                Agreements(key, reason=failure) if failure else measure_axes(work, condition, candidate, way, features)
+            )
         elif isinstance(fitted, Exception) or failure:
             kept = Partitions.failed(key, failure)
         else:
-            kept = measure(plan, entrant, condition, way, fitted, features, work.clock)
-        kept.save(plan.path(entrant, way, condition))
+            kept = measure(plan, candidate, condition, way, fitted, features, work.clock)
+        kept.save(plan.path(candidate, way, condition))
 
 
 @contextmanager

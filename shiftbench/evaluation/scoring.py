@@ -1,4 +1,4 @@
-"""One entrant under one condition: features in, partitions by every clusterer and probe out, with their scores."""
+"""One candidate under one condition: features in, partitions by every clusterer and probe out, with their scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from shiftbench.clustering.base import Partition
 from shiftbench.errors import InputError
-from shiftbench.evaluation.candidates import Entrant
+from shiftbench.evaluation.candidates import Candidate
 from shiftbench.evaluation.partitions import Partitions, Scores
 from shiftbench.evaluation.plan import ARGMAX, PROBE, Plan, clusterer_of
 from shiftbench.metrics.external import contingency, match, recalls, scores
@@ -19,7 +19,7 @@ from shiftbench.metrics.internal import FrechetReference, collapsed, drift, entr
 from shiftbench.metrics.probes import PROBES
 from shiftbench.metrics.robustness import chance_level
 from shiftbench.records import CLEAN, Condition
-from shiftbench.results.resample import image_draws, mean_over_seeds
+from shiftbench.results.resample import image_replicates, mean_over_seeds
 from shiftbench.runtime.clock import Clock
 from shiftbench.stability.choose_k import Choice, choose_k
 
@@ -33,7 +33,7 @@ Prepare = Callable[[np.ndarray], np.ndarray]
 
 @dataclass
 class Fitted:
-    """All that was fitted on the clean training split of one entrant.
+    """All that was fitted on the clean training split of one candidate.
 
     Attributes:
         prepare: raw features to those that are clustered.
@@ -54,13 +54,13 @@ class Fitted:
     references: dict[str, FrechetReference] = field(default_factory=dict)
 
 
-def fit(plan: Plan, entrant: Entrant, raw: np.ndarray, clock: Clock) -> Fitted:
+def fit(plan: Plan, candidate: Candidate, raw: np.ndarray, clock: Clock) -> Fitted:
     """Fit everything on the clean training split's features, float32 (N, D).
 
     Raises:
         InputError: the features cannot be prepared, or k cannot be estimated.
     """
-    prepare = _preparation(entrant.steps, raw)
+    prepare = _preparation(candidate.steps, raw)
     features, truth = prepare(raw), plan.data.train.labels
     k, choice = plan.ks[0], None
     if plan.k_source == "estimated":
@@ -71,22 +71,22 @@ def fit(plan: Plan, entrant: Entrant, raw: np.ndarray, clock: Clock) -> Fitted:
             raise InputError(f"no k from {plan.ks[0]} to {plan.ks[-1]} satisfies the criterion {plan.k_by}")
         k = chosen
     fitted = Fitted(prepare, k, choice)
-    for name in plan.clusterings(entrant):
+    for name in plan.clusterings(candidate):
         with clock("cluster"):
             fitted.clusterings[name] = found = _attempt(partial(_cluster, plan, name, features, k))
         if truth is not None and not isinstance(found, Exception):
             fitted.mappings[name] = [_classes_of_clusters(truth, one.labels, k) for one in found]
-    for name in plan.probes if not entrant.is_head else ():
+    for name in plan.probes if not candidate.is_head else ():
         with clock("probe"):
             fitted.probes[name] = _attempt(partial(PROBES[name]().fit, features, truth))
     return fitted
 
 
 def measure(
-    plan: Plan, entrant: Entrant, condition: Condition, way: str, fitted: Fitted, features: np.ndarray, clock: Clock
+    plan: Plan, candidate: Candidate, condition: Condition, way: str, fitted: Fitted, features: np.ndarray, clock: Clock
 ) -> Partitions:
     """The partitions of prepared features by one clusterer or probe, with all their scores."""
-    key = plan.key(entrant, way, condition)
+    key = plan.key(candidate, way, condition)
     try:
         if way == FEATURES:
             with clock("measure"):
@@ -271,11 +271,11 @@ def _scored(
     with clock("resample"):
         places = _places(plan, condition)
         drawn = [
-            mean_over_seeds(image_draws(truth, *pair, seed=plan.seed, **places))
+            mean_over_seeds(image_replicates(truth, *pair, seed=plan.seed, **places))
             for pair in zip(labels, maps, strict=True)
         ]
-    draws = {name: np.stack([one[name] for one in drawn]) for name in names}
-    return Partitions(key, protocols, ks, labels, outer | dict(inner), chance, draws, by_class, note)
+    replicates = {name: np.stack([one[name] for one in drawn]) for name in names}
+    return Partitions(key, protocols, ks, labels, outer | dict(inner), chance, replicates, by_class, note)
 
 
 def _places(plan: Plan, condition: Condition) -> dict[str, Any]:

@@ -10,64 +10,64 @@ import numpy as np
 import pandas as pd
 
 from shiftbench.evaluation.agreements import Agreements
-from shiftbench.evaluation.candidates import Entrant
+from shiftbench.evaluation.candidates import Candidate
 from shiftbench.evaluation.partitions import Partitions, Scores
 from shiftbench.evaluation.plan import AXES_OF, PROBE, Plan
 from shiftbench.evaluation.scoring import FEATURES, PROBE_METRICS
 from shiftbench.records import Condition, Skipped
 from shiftbench.registry import METRICS
-from shiftbench.results.tables import cells_table, draws_table, recall_table, stability_table
+from shiftbench.results.tables import cells_table, recall_table, replicates_table, stability_table
 from shiftbench.runtime.parallel import parallel_map
 from shiftbench.stability.axes import AXES, Measured, initialization, shift, training_seed
 
 Rows = list[dict[str, Any]]
 SKIPPED = "skipped"  # the key of what was never to be computed
-MAKERS = {"cells": cells_table, "recall": recall_table, "stability": stability_table, "draws": draws_table}
+MAKERS = {"cells": cells_table, "recall": recall_table, "stability": stability_table, "replicates": replicates_table}
 
 
 def tabulate(plan: Plan, workers: int) -> dict[str, pd.DataFrame]:
-    """The measured tables of everything that is kept in the plan's folder: cells, recall, stability and draws.
+    """The measured tables of everything that is kept in the plan's folder: cells, recall, stability and replicates.
 
     Args:
         plan: the evaluation.
-        workers: entrants worked on at once.
+        workers: candidates worked on at once.
     """
-    found = parallel_map(lambda entrant: _Entrant(plan, entrant).rows(), plan.entrants, workers)
+    found = parallel_map(lambda candidate: _Candidate(plan, candidate).rows(), plan.candidates, workers)
     rows = {name: [row for part in found for row in part[name]] for name in MAKERS}
     rows["stability"] += _training_seeds(plan)
     return {name: make(rows[name]) for name, make in MAKERS.items()}
 
 
-class _Entrant:
-    """What is kept of one entrant, put through every clusterer and probe, as rows."""
+class _Candidate:
+    """What is kept of one candidate, put through every clusterer and probe, as rows."""
 
-    def __init__(self, plan: Plan, entrant: Entrant) -> None:
-        self.plan, self.entrant = plan, entrant
+    def __init__(self, plan: Plan, candidate: Candidate) -> None:
+        self.plan, self.candidate = plan, candidate
 
     def rows(self) -> dict[str, Rows]:
         """Rows by table."""
         found: dict[str, Rows] = {name: [] for name in MAKERS}
-        for way in (*self.plan.ways(self.entrant), FEATURES):
+        for way in (*self.plan.ways(self.candidate), FEATURES):
             clean: dict[str, Partitions] = {}
             for condition in self.plan.samples:
                 is_clean = condition.shift == "clean"
                 if way == FEATURES and is_clean:
                     continue
-                kept = _kept(self.plan, self.entrant, way, condition)
+                kept = _kept(self.plan, self.candidate, way, condition)
                 found["cells"] += self._cells(way, condition, kept, kept.scores)
                 if is_clean:
                     clean[condition.split] = kept
                     chance = Condition("chance", split=condition.split)
                     found["cells"] += self._cells(way, chance, kept, kept.chance, only_labels=True)
                 found["recall"] += self._recalls(way, condition, kept)
-                found["draws"] += self._draws(way, condition, kept)
-                if way in self.plan.clusterings(self.entrant):
+                found["replicates"] += self._replicates(way, condition, kept)
+                if way in self.plan.clusterings(self.candidate):
                     found["stability"] += self._stability(way, condition, kept, clean[condition.split])
         return found
 
     def _keys(self, way: str, condition: Condition, k: int) -> dict[str, Any]:
-        encoder = self.entrant.encoder
-        is_clustering = way in self.plan.clusterings(self.entrant)
+        encoder = self.candidate.encoder
+        is_clustering = way in self.plan.clusterings(self.candidate)
         return {
             "encoder": encoder.name,
             "train_seed": encoder.train_seed,
@@ -77,7 +77,7 @@ class _Entrant:
             "corruption": condition.corruption,
             "severity": condition.severity,
             "table": condition.table,
-            "feature": self.entrant.feature,
+            "feature": self.candidate.feature,
             "clusterer": way,
             "k": k,
             "k_source": self.plan.k_source if is_clustering else "true" if way != FEATURES else "",
@@ -135,11 +135,11 @@ class _Entrant:
                 )
         return rows
 
-    def _draws(self, way: str, condition: Condition, kept: Partitions) -> Rows:
+    def _replicates(self, way: str, condition: Condition, kept: Partitions) -> Rows:
         return [
-            self._keys(way, condition, k) | {"protocol": protocol, "metric": metric, "draws": values[p]}
+            self._keys(way, condition, k) | {"protocol": protocol, "metric": metric, "replicates": values[p]}
             for p, (protocol, k, _) in enumerate(_layout(self.plan, way, kept) if kept.ok else ())
-            for metric, values in kept.draws.items()
+            for metric, values in kept.replicates.items()
         ]
 
     def _stability(self, way: str, condition: Condition, kept: Partitions, clean: Partitions) -> Rows:
@@ -161,8 +161,8 @@ class _Entrant:
                 elif (places := _pairs(self.plan, condition)) is not None:
                     pair = shift(clean.labels[p][:, places], kept.labels[p])
                     rows += _axis_rows(shared | {"n": n}, "shift", pair, kept)
-        if self.plan.feature_axes and not isinstance(sample, Skipped) and not self.entrant.is_head:
-            path = self.plan.path(self.entrant, AXES_OF + way, condition)
+        if self.plan.feature_axes and not isinstance(sample, Skipped) and not self.candidate.is_head:
+            path = self.plan.path(self.candidate, AXES_OF + way, condition)
             beside = Agreements.load(path) or Agreements("", reason="not computed")
             shared = self._keys(way, condition, int(kept.ks[-1]) if kept.ok else self.plan.ks[0]) | {
                 "protocol": "refit"
@@ -176,11 +176,11 @@ class _Entrant:
         return rows
 
 
-def _kept(plan: Plan, entrant: Entrant, way: str, condition: Condition) -> Partitions:
+def _kept(plan: Plan, candidate: Candidate, way: str, condition: Condition) -> Partitions:
     sample = plan.samples[condition]
     if isinstance(sample, Skipped):
         return Partitions.failed(SKIPPED, sample.reason)
-    return Partitions.load(plan.path(entrant, way, condition)) or Partitions.failed("", "not computed")
+    return Partitions.load(plan.path(candidate, way, condition)) or Partitions.failed("", "not computed")
 
 
 def _outcome(kept: Partitions, value: float) -> dict[str, str]:
@@ -241,16 +241,16 @@ def _training_seeds(plan: Plan) -> Rows:
     """Agreement between encoders that differ in their training seed alone, under every condition."""
     if "training_seed" not in plan.axes:
         return []
-    groups: dict[tuple[str, str], list[Entrant]] = {}
-    for entrant in plan.entrants:
-        if entrant.encoder.train_seed is not None:
-            groups.setdefault((entrant.encoder.name, entrant.feature), []).append(entrant)
+    groups: dict[tuple[str, str], list[Candidate]] = {}
+    for candidate in plan.candidates:
+        if candidate.encoder.train_seed is not None:
+            groups.setdefault((candidate.encoder.name, candidate.feature), []).append(candidate)
     rows: Rows = []
-    for entrants in groups.values():
-        first = _Entrant(plan, entrants[0])
-        for way in plan.clusterings(entrants[0]):
+    for candidates in groups.values():
+        first = _Candidate(plan, candidates[0])
+        for way in plan.clusterings(candidates[0]):
             for condition, sample in plan.samples.items():
-                kept = [_kept(plan, entrant, way, condition) for entrant in entrants]
+                kept = [_kept(plan, candidate, way, condition) for candidate in candidates]
                 worst = next((one for one in kept if not one.ok), kept[0])
                 for p, (protocol, k, _) in enumerate(_layout(plan, way, worst)):
                     measured = training_seed(np.stack([one.labels[p] for one in kept])) if worst.ok else None

@@ -18,7 +18,7 @@ _NO_RESAMPLES = "one run, and no resamples of its images"
 _NO_SPREAD = "all resamples are equal"
 
 
-def compare(cells: pd.DataFrame, draws: pd.DataFrame | None = None) -> pd.DataFrame:
+def compare(cells: pd.DataFrame, replicates: pd.DataFrame | None = None) -> pd.DataFrame:
     """The ``comparisons`` table: encoder a less encoder b, on the clean split and under each shift.
 
     A pair is compared on the conditions that both have. Both are resampled together, the same images and seeds, so
@@ -28,12 +28,12 @@ def compare(cells: pd.DataFrame, draws: pd.DataFrame | None = None) -> pd.DataFr
 
     Args:
         cells: the ``cells`` table.
-        draws: the ``draws`` table; without rows there, the resamples are those of the runs.
+        replicates: the ``replicates`` table; without rows there, the resamples are those of the runs.
 
     Returns:
         One row per setting, shift and pair, in the order in which the encoders were given.
     """
-    return comparisons_table([table for group in groups(cells, draws) for table in compare_group(group)])
+    return comparisons_table([table for group in groups(cells, replicates) for table in compare_group(group)])
 
 
 def comparisons_table(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -50,11 +50,11 @@ def compare_group(group: Group) -> list[pd.DataFrame]:
 
 def _compare(group: Group, shift: str, split: str) -> pd.DataFrame:
     conditions = [of_split(CLEAN, split)] if shift == CLEAN[0] else group.conditions(shift)
-    entrants = {key: runs.means(conditions) for key, runs in group.entrants.items() if _has(runs, conditions)}
-    size = min((len(means) for means in entrants.values()), default=1)
-    means = [one[:size] for one in entrants.values()]  # (resamples, conditions); NaN where one was not measured
+    candidates = {key: runs.means(conditions) for key, runs in group.candidates.items() if _has(runs, conditions)}
+    size = min((len(means) for means in candidates.values()), default=1)
+    means = [one[:size] for one in candidates.values()]  # (resamples, conditions); NaN where one was not measured
     measured = np.array([np.isfinite(one[0]) for one in means]).reshape(len(means), len(conditions))
-    first, second = np.triu_indices(len(entrants), 1)
+    first, second = np.triu_indices(len(candidates), 1)
     common = (measured.astype(np.int64) @ measured.T)[first, second]
     first, second, common = (one[common > 0] for one in (first, second, common))
     if not len(common):
@@ -65,7 +65,7 @@ def _compare(group: Group, shift: str, split: str) -> pd.DataFrame:
     shared = group.keys | {"split": split, "shift": shift}
     columns: dict[str, Any] = {name: [value] * len(common) for name, value in shared.items()}
     for side, members in (("a", first), ("b", second)):
-        for name, values in zip(("encoder", "feature", "selection"), zip(*entrants, strict=True), strict=True):
+        for name, values in zip(("encoder", "feature", "selection"), zip(*candidates, strict=True), strict=True):
             columns[f"{name}_{side}"] = np.array(values, dtype=object)[members]
     columns |= {"difference": numbers[:, 0], "low": numbers[:, 1], "high": numbers[:, 2]}
     columns |= {"p": alone, "p_holm": holm(alone), "p_joint": together, "n_conditions": common}

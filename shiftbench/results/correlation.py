@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shiftbench.errors import InputError
 from shiftbench.metrics.external import Ids, Values, as_ids
-from shiftbench.results.resample import CONDITIONS, draw_weights
+from shiftbench.results.resample import CONDITIONS, resample_weights
 
 _NUMBERS = 2**22  # ranks that are held at once: 32 MiB
 Places = NDArray[np.float32]  # whole, and so few that their differences are exact
@@ -27,7 +27,7 @@ class RankCorrelations:
         variables: float ``(V, P)``, finite.
         groups: integers ``(P,)``, the group of each point, from 0; each point its own where there are no groups.
         resamples: B.
-        seed: of the draws.
+        seed: of the resamples.
 
     Raises:
         InputError: values that are not finite, or another number of groups.
@@ -39,7 +39,7 @@ class RankCorrelations:
         if not np.isfinite(self._values).all() or self._values.shape[1] != len(self._groups):
             raise InputError(f"{self._values.shape} finite values are needed for {len(self._groups)} points.")
         count = int(self._groups.max()) + 1
-        drawn = draw_weights(count, resamples, seed, CONDITIONS)
+        drawn = resample_weights(count, resamples, seed, CONDITIONS)
         self._weights = np.column_stack([np.ones(count), drawn])
         order = np.argsort(self._groups, kind="stable")
         self._starts = np.searchsorted(self._groups[order], np.arange(count + 1))

@@ -22,10 +22,10 @@ def derive(measured: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> Re
     """Results with the tables that follow from the measured ones.
 
     Args:
-        measured: the tables cells, recall, stability and draws.
+        measured: the tables cells, recall, stability and replicates.
         baseline: the encoder whose errors normalise mCE.
     """
-    cells, draws = measured["cells"], measured["draws"]
+    cells, replicates = measured["cells"], measured["replicates"]
     counts = count_cells(cells)
 
     def of_group(group: Group) -> tuple[list[pd.DataFrame], list[dict[str, Any]]]:
@@ -33,7 +33,7 @@ def derive(measured: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> Re
 
     tasks: Iterator[Callable[[], Any]] = chain(
         [partial(proxies, cells, measured["stability"])],  # the longest first
-        (partial(of_group, group) for group in groups(cells, draws)),
+        (partial(of_group, group) for group in groups(cells, replicates)),
     )
     told, *found = parallel_map(lambda task: task(), tasks, os.cpu_count() or 1)
     return Results(
@@ -43,11 +43,11 @@ def derive(measured: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> Re
         cells=cells,
         recall=measured["recall"],
         stability=measured["stability"],
-        draws=draws,
+        replicates=replicates,
     )
 
 
-def unite(name: str, earlier: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
+def merge_rows(name: str, earlier: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
     """The rows of two tables of one name; of a row that both have, the later one."""
     keys = list(TABLES[name].keys)
     if earlier.empty or later.empty:

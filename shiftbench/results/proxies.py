@@ -16,7 +16,7 @@ import pandas as pd
 
 from shiftbench.registry import METRICS
 from shiftbench.results.correlation import RankCorrelations
-from shiftbench.results.runs import CHANCE, CLEAN, CONDITION, ENTRANT, intervals
+from shiftbench.results.runs import CANDIDATE, CHANCE, CLEAN, CONDITION, intervals
 from shiftbench.results.schema import PROXIES, PROXY_KEYS, typed
 from shiftbench.results.tables import ok
 
@@ -49,12 +49,12 @@ def proxies(cells: pd.DataFrame, stability: pd.DataFrame) -> pd.DataFrame:
         labels (``SCORES``) and quantity without.
     """
     drops = _drops(cells)
-    points = _wide(drops[drops["metric"].isin(SCORES)], [*ENTRANT, "data", *_CLUSTERED, *_POINT])
+    points = _wide(drops[drops["metric"].isin(SCORES)], [*CANDIDATE, "data", *_CLUSTERED, *_POINT])
     scores = [name for name in SCORES if name in points]
     for quantity, keys in _quantities(drops, stability):
         points = points.merge(_wide(quantity, keys), on=keys, how="left")
     points = points.assign(**{_NUMBER: points.groupby(_POINT, sort=False).ngroup()})
-    names = [str(name) for name in points if name not in {*ENTRANT, "data", *_CLUSTERED, *_POINT, *scores, _NUMBER}]
+    names = [str(name) for name in points if name not in {*CANDIDATE, "data", *_CLUSTERED, *_POINT, *scores, _NUMBER}]
     rows: list[dict[str, Any]] = []
     for setting, part in points.groupby(["data", *_CLUSTERED], sort=False):
         keys_of_setting = dict(zip(["data", *_CLUSTERED], setting, strict=True))
@@ -68,8 +68,8 @@ def proxies(cells: pd.DataFrame, stability: pd.DataFrame) -> pd.DataFrame:
 
 
 def _drops(cells: pd.DataFrame) -> pd.DataFrame:
-    """One row per entrant, clustering, condition and metric: how much worse than the clean pair, in ``drop``."""
-    keys = [*ENTRANT, "data", *_CLUSTERED, "metric"]
+    """One row per candidate, clustering, condition and metric: how much worse than the clean pair, in ``drop``."""
+    keys = [*CANDIDATE, "data", *_CLUSTERED, "metric"]
     measured = ok(cells[[*keys, *_POINT, "value", "higher_is_better", "status"]])
     sign = np.where(measured["higher_is_better"], 1.0, -1.0)
     measured = measured.assign(value=sign * measured["value"])
@@ -85,8 +85,8 @@ def _quantities(drops: pd.DataFrame, stability: pd.DataFrame) -> Iterator[tuple[
     """What needs no labels, with ``metric`` and ``drop``, and the columns that say which points it is of."""
     unlabelled = drops[_kind(drops["metric"]).isin(["partition", "features", "shift"])]
     of_features = unlabelled["clusterer"] == _FEATURES
-    yield unlabelled[~of_features], [*ENTRANT, "data", *_CLUSTERED, *_POINT]
-    yield unlabelled[of_features], [*ENTRANT, "data", *_POINT]
+    yield unlabelled[~of_features], [*CANDIDATE, "data", *_CLUSTERED, *_POINT]
+    yield unlabelled[of_features], [*CANDIDATE, "data", *_POINT]
     keys = ["encoder", "feature", "data", *_CLUSTERED, *_POINT]
     measured = ok(stability)
     measured = measured[measured["axis"].isin(["shift", "initialization"]) & measured["metric"].isin(["ari", "ami"])]
@@ -116,12 +116,12 @@ def _wide(drops: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 def _selections(points: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Each encoder and all of them, under each shift and all of them."""
     shifts = list(dict.fromkeys(points["shift"]))
-    entrants: list[tuple[dict[str, Any], pd.DataFrame]] = [
-        (dict(zip(ENTRANT, key, strict=True)), part) for key, part in points.groupby(ENTRANT, sort=False)
+    candidates: list[tuple[dict[str, Any], pd.DataFrame]] = [
+        (dict(zip(CANDIDATE, key, strict=True)), part) for key, part in points.groupby(CANDIDATE, sort=False)
     ]
-    if len(entrants) > 1:
-        entrants.append((dict.fromkeys(ENTRANT, ALL), points))
-    for names, part in entrants:
+    if len(candidates) > 1:
+        candidates.append((dict.fromkeys(CANDIDATE, ALL), points))
+    for names, part in candidates:
         for shift in shifts:
             yield names | {"shift": shift}, part[part["shift"] == shift]
         if len(shifts) > 1:

@@ -36,7 +36,7 @@ Weights = NDArray[np.uint8]
 
 
 @lru_cache(maxsize=8)
-def draw_weights(n: int, resamples: int = RESAMPLES, seed: int = 0, stream: int = IMAGES) -> Weights:
+def resample_weights(n: int, resamples: int = RESAMPLES, seed: int = 0, stream: int = IMAGES) -> Weights:
     """How often each bootstrap resample draws each of ``n`` items.
 
     The j-th draw of resample b is a hash of (seed, stream, n, b, j) (splitmix64, Steele et al. 2014), so that more
@@ -57,7 +57,7 @@ def draw_weights(n: int, resamples: int = RESAMPLES, seed: int = 0, stream: int 
     return weights
 
 
-def image_draws(
+def image_replicates(
     truth: ArrayLike,
     partitions: ArrayLike,
     mappings: Sequence[ArrayLike | None] | None = None,
@@ -72,14 +72,14 @@ def image_draws(
     The map from clusters to classes is kept as observed, since it belongs to the clustering and not to the images.
     For ``ami`` the expected information is that of the observed margins. An image that is drawn twice agrees with
     itself, which favours some scores on few images (mutual information by about ``(C - 1) (K - 1) / 2N``); only the
-    spread is wanted, so each partition's draws are moved to have its observed score as their mean.
+    spread is wanted, so each partition's replicates are moved to have its observed score as their mean.
 
     Args:
         truth: integers ``(N,)``, class ids from 0.
         partitions: integers ``(S, N)``, cluster ids from 0 or -1 (noise).
         mappings: for each partition int64 ``(K,)``, the class of each cluster, or None for the best one-to-one mapping.
         resamples: B.
-        seed: of the draws.
+        seed: of the resamples.
         rows: integers ``(N,)``, the image of a larger population that each one is (a version of): images that are
             left out or there twice keep the fate of the population's.
         population: how many images that is; needed with ``rows``.
@@ -103,39 +103,40 @@ def image_draws(
     of_classes = _totals(weights, classes, int(classes.max()) + 1)
     powers = _x_log_x(int(of_classes.sum(axis=0).max()))
     drawn = [
-        _draws_of(classes, one, mapping, weights, of_classes, powers) for one, mapping in zip(ids, maps, strict=True)
+        _replicates_of(classes, one, mapping, weights, of_classes, powers)
+        for one, mapping in zip(ids, maps, strict=True)
     ]
     return {name: np.array([one[name] for one in drawn], dtype=np.float32) for name in drawn[0]}
 
 
-def mean_over_seeds(draws: Mapping[str, ArrayLike], seed: int = 0) -> dict[str, NDArray[np.float32]]:
+def mean_over_seeds(replicates: Mapping[str, ArrayLike], seed: int = 0) -> dict[str, NDArray[np.float32]]:
     """The mean score of seeds that are themselves drawn with replacement, one draw per resample.
 
     Images and seeds are resampled independently of each other, the two-way bootstrap of Owen (2007), which errs on
-    the wide side. The draws of seeds depend on their number alone: differences of conditions stay paired.
+    the wide side. The replicates of seeds depend on their number alone: differences of conditions stay paired.
 
     Args:
-        draws: by metric ``(S, B)``, as from :func:`image_draws`.
-        seed: of the draws.
+        replicates: by metric ``(S, B)``, as from :func:`image_replicates`.
+        seed: of the resamples.
 
     Returns:
         By metric float32 ``(B,)``.
     """
     found = {}
-    for name, values in draws.items():
+    for name, values in replicates.items():
         array = np.asarray(values, dtype=np.float64)
-        weights = draw_weights(len(array), array.shape[1], seed, SEEDS)
+        weights = resample_weights(len(array), array.shape[1], seed, SEEDS)
         found[name] = ((array * weights).sum(axis=0) / len(array)).astype(np.float32)
     return found
 
 
 def _weights(n: int, resamples: int, seed: int, rows: ArrayLike | None, population: int | None) -> Weights:
     if rows is None:
-        return draw_weights(n, resamples, seed)
+        return resample_weights(n, resamples, seed)
     places = as_ids(rows, "rows", 1)
     if population is None or len(places) != n or places.max() >= population:
         raise InputError(f"rows must be {n} ids below the population, {population}; they go up to {places.max()}.")
-    return draw_weights(population, resamples, seed)[places]
+    return resample_weights(population, resamples, seed)[places]
 
 
 def _x_log_x(largest: int) -> Values:
@@ -143,7 +144,7 @@ def _x_log_x(largest: int) -> Values:
     return counts * np.log(np.maximum(counts, 1))
 
 
-def _draws_of(
+def _replicates_of(
     truth: Ids, partition: Ids, mapping: ArrayLike | None, weights: Weights, of_classes: Ids, powers: Values
 ) -> dict[str, Values]:
     """By metric float64 (B,), moved to have the observed score as their mean."""
@@ -166,13 +167,13 @@ def _draws_of(
             powers,
         )
     observed = scores(table, classes)
-    draws = {}
+    replicates = {}
     for name, score in observed.items():
         if name in values:
-            draws[name] = np.clip(_centred(values[name], score), -1 if name in _SIGNED else 0, 1)
+            replicates[name] = np.clip(_centred(values[name], score), -1 if name in _SIGNED else 0, 1)
         else:
-            draws[name] = _centred(_each(METRICS.load(name), truth, partition, weights, table.counts.shape), score)
-    return draws
+            replicates[name] = _centred(_each(METRICS.load(name), truth, partition, weights, table.counts.shape), score)
+    return replicates
 
 
 def _each(

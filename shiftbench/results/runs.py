@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shiftbench.results.resample import TRAININGS, draw_weights
-from shiftbench.results.tables import draw_columns, ok
+from shiftbench.results.resample import TRAININGS, resample_weights
+from shiftbench.results.tables import ok, replicate_columns
 
 RESAMPLES, LEVEL = 1000, 0.95
 _BLOCK = 1000  # quantities bounded at once: their resamples stay in the processor's cache
 CONDITION = ["shift", "corruption", "severity"]
 CLEAN, CHANCE = ("clean", "", 0), ("chance", "", 0)
-ENTRANT = ["encoder", "feature", "selection"]
+CANDIDATE = ["encoder", "feature", "selection"]
 SETTING = ["data", "clusterer", "k", "k_source", "protocol", "metric"]
 
 ConditionKey = tuple[str, str, int]
@@ -30,13 +30,13 @@ def of_split(condition: ConditionKey, split: str) -> ConditionKey:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of ``cells`` or ``draws`` as arrays.
+    """Rows of ``cells`` or ``replicates`` as arrays.
 
     Attributes:
         conditions: those of the whole table, each with its split.
         place: int64 (rows,), each row's among them.
         trained: int64 (rows,), the training seed, -1 for none.
-        seed: int64 (rows,), the clustering seed, 0 for draws.
+        seed: int64 (rows,), the clustering seed, 0 for replicates.
         values: float (rows, B); B = 1 for cells.
     """
 
@@ -68,7 +68,7 @@ class Rows:
 class Runs:
     """The values of one encoder, feature, protocol and metric, and how sure their means over runs are.
 
-    A run is one clustering of one trained encoder: (train_seed, seed). With the draws of every measured condition, a
+    A run is one clustering of one trained encoder: (train_seed, seed). With the replicates of every measured condition, a
     resample is one of images, clustering seeds and, on top, trained encoders. Without, resamples are a two-stage
     bootstrap of runs: trained encoders are drawn with replacement, then clusterings within each, since many clusterings
     of one encoder say nothing about its training. The same resamples serve every condition, so that differences of
@@ -76,14 +76,14 @@ class Runs:
 
     Args:
         cells: rows of the ``cells`` table; what was not measured is left out.
-        draws: rows of the ``draws`` table for the same encoder, feature, protocol and metric.
+        replicates: rows of the ``replicates`` table for the same encoder, feature, protocol and metric.
 
     Attributes:
         values: float64 (runs, conditions); NaN where a run was not measured.
         trained: int64 (runs,), the training seed of each, -1 for none.
     """
 
-    def __init__(self, cells: pd.DataFrame | Rows, draws: Rows | None = None) -> None:
+    def __init__(self, cells: pd.DataFrame | Rows, replicates: Rows | None = None) -> None:
         rows = Rows.of(ok(cells), ["value"]) if isinstance(cells, pd.DataFrame) else cells
         here, column = np.unique(rows.place, return_inverse=True)
         order = sorted(range(len(here)), key=lambda i: rows.conditions[here[i]][0])
@@ -93,7 +93,7 @@ class Runs:
         self.trained = np.ascontiguousarray(runs[:, 0])
         self.values = np.full((len(runs), len(here)), np.nan)
         self.values[row.ravel(), column] = rows.values[:, 0]
-        self._draws = draws
+        self._replicates = replicates
 
     def __len__(self) -> int:
         return len(self.values)
@@ -125,7 +125,7 @@ class Runs:
         if drawn is None:
             weights = np.vstack([np.ones(len(self)), _run_weights(self.trained.tobytes())])
             return _weighted(weights, self.values)
-        weights = draw_weights(len(drawn), drawn.shape[2], 0, TRAININGS).astype(float)
+        weights = resample_weights(len(drawn), drawn.shape[2], 0, TRAININGS).astype(float)
         known = np.isfinite(drawn)
         with np.errstate(invalid="ignore"):
             resampled = np.einsum("tb,tcb->bc", weights, np.where(known, drawn, 0)) / np.einsum(
@@ -134,22 +134,22 @@ class Runs:
         return np.vstack([_weighted(np.ones((1, len(self))), self.values), resampled])
 
     def _drawn(self) -> np.ndarray | None:
-        """float64 (trained, conditions, B); None unless everything measured has draws.
+        """float64 (trained, conditions, B); None unless everything measured has replicates.
 
         Chance has none: there its means over seeds stand for each resample.
         """
-        draws = self._draws
-        if draws is None or not len(draws.place) or not len(self):
+        replicates = self._replicates
+        if replicates is None or not len(replicates.place) or not len(self):
             return None
         trained = np.unique(self.trained)
         whole = np.array([_weighted((self.trained == one)[None].astype(float), self.values)[0] for one in trained])
         missing = np.isfinite(whole)
         missing[:, [place for key, place in self._place.items() if key[0].startswith(CHANCE[0])]] = False
-        drawn = np.repeat(whole[:, :, None], draws.values.shape[1], axis=2)
-        place = np.array([self._place.get(key, -1) for key, _ in draws.conditions])[draws.place]
-        row = np.searchsorted(trained, draws.trained).clip(max=len(trained) - 1)
-        here = (place >= 0) & (trained[row] == draws.trained)
-        drawn[row[here], place[here]] = draws.values[here]
+        drawn = np.repeat(whole[:, :, None], replicates.values.shape[1], axis=2)
+        place = np.array([self._place.get(key, -1) for key, _ in replicates.conditions])[replicates.place]
+        row = np.searchsorted(trained, replicates.trained).clip(max=len(trained) - 1)
+        here = (place >= 0) & (trained[row] == replicates.trained)
+        drawn[row[here], place[here]] = replicates.values[here]
         missing[row[here], place[here]] = False
         return None if missing.any() else drawn
 
@@ -194,13 +194,13 @@ class Group:
 
     Attributes:
         keys: what they share, the columns ``SETTING``.
-        entrants: the runs by (encoder, feature, selection).
+        candidates: the runs by (encoder, feature, selection).
         tried: all conditions, measured or not, with the split that each is of.
         sign: 1 where higher is better, else -1.
     """
 
     keys: dict[str, Any]
-    entrants: dict[tuple[str, str, str], Runs]
+    candidates: dict[tuple[str, str, str], Runs]
     tried: list[tuple[ConditionKey, str]]
     sign: int
 
@@ -216,30 +216,30 @@ class Group:
         return list(dict.fromkeys(key for key, _ in self.tried if key[0] == shift))
 
 
-def groups(cells: pd.DataFrame, draws: pd.DataFrame | None = None) -> Iterator[Group]:
+def groups(cells: pd.DataFrame, replicates: pd.DataFrame | None = None) -> Iterator[Group]:
     """The comparable encoders of the cells, setting by setting, in order of appearance."""
     rows, measured = Rows.of(cells, ["value"]), (cells["status"] == "ok").to_numpy()
     drawn, drawn_by = None, {}
-    if draws is not None and len(draws):
-        drawn, drawn_by = Rows.of(draws, draw_columns(draws)), _places(draws)
+    if replicates is not None and len(replicates):
+        drawn, drawn_by = Rows.of(replicates, replicate_columns(replicates)), _places(replicates)
     signs = np.where(cells["higher_is_better"], 1, -1)
     settings: dict[Any, dict[Any, np.ndarray]] = {}
     for key, index in _places(cells).items():
         settings.setdefault(key[: len(SETTING)], {})[key[len(SETTING) :]] = index
     for setting, members in settings.items():
-        entrants = {}
+        candidates = {}
         for key, index in members.items():
             place = drawn_by.get((*setting, *key))
             own = None if drawn is None or place is None else drawn.take(place)
-            entrants[key] = Runs(rows.take(index[measured[index]]), own)
+            candidates[key] = Runs(rows.take(index[measured[index]]), own)
         everything = np.concatenate(list(members.values()))
         tried = [rows.conditions[place] for place in np.unique(rows.place[everything])]
-        yield Group(dict(zip(SETTING, setting, strict=True)), entrants, tried, int(signs[everything[0]]))
+        yield Group(dict(zip(SETTING, setting, strict=True)), candidates, tried, int(signs[everything[0]]))
 
 
 def _places(table: pd.DataFrame) -> dict[tuple[Any, ...], np.ndarray]:
-    """The rows of each setting and entrant."""
-    return dict(table.groupby([*SETTING, *ENTRANT], sort=False).indices)  # type: ignore[arg-type]
+    """The rows of each setting and candidate."""
+    return dict(table.groupby([*SETTING, *CANDIDATE], sort=False).indices)  # type: ignore[arg-type]
 
 
 def _weighted(weights: np.ndarray, values: np.ndarray) -> np.ndarray:

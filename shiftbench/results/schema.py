@@ -23,7 +23,7 @@ STABILITY = [*STABILITY_KEYS, "mean", "sd", "ci_low", "ci_high", "n_pairs", "n",
 RECALL_KEYS = ["encoder", "train_seed", *_CONDITION, "protocol", "selection", "class"]
 RECALL = [*RECALL_KEYS, "mean", "sd", "n_seeds", "n"]
 
-DRAW_KEYS = ["encoder", "train_seed", *_CONDITION, "protocol", "selection", "metric"]
+REPLICATE_KEYS = ["encoder", "train_seed", *_CONDITION, "protocol", "selection", "metric"]
 
 SUMMARY_KEYS = ["encoder", "data", "split", "shift", *_CLUSTERING, "protocol", "selection", "metric"]
 
@@ -56,7 +56,7 @@ TABLES: Mapping[str, Table] = {
     "recall": Table(RECALL, RECALL_KEYS),
     "comparisons": Table(COMPARISONS, COMPARISON_KEYS),
     "proxies": Table(PROXIES, PROXY_KEYS),
-    "draws": Table(DRAW_KEYS, DRAW_KEYS),
+    "replicates": Table(REPLICATE_KEYS, REPLICATE_KEYS),
 }
 
 _WORDS = {
@@ -81,11 +81,11 @@ _METRIC_RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(["collapsed", "drift", "frechet"], (0, np.inf)),
     "ari": (-1, 1), "ami": (-np.inf, 1), "silhouette": (-1, 1),
 }  # fmt: skip
-_ROUNDING = 1e-6  # of float32 draws; a fraction in percent is far outside
+_ROUNDING = 1e-6  # of float32 replicates; a fraction in percent is far outside
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with the types of its columns; columns that are not known by name hold float64 or draws."""
+    """The table with the types of its columns; columns that are not known by name hold float64 or replicates."""
     types: dict[str, str] = {}
     for column in table.columns:
         if column == "train_seed":
@@ -125,8 +125,10 @@ def validate(name: str, table: pd.DataFrame) -> None:
         _check_range(name, table, ["mean"], (0, 1))
     if "status" in table:
         _check_status(name, table)
-    if name in ("cells", "draws"):
-        numbers = ["value"] if name == "cells" else [column for column in map(str, table) if column not in DRAW_KEYS]
+    if name in ("cells", "replicates"):
+        numbers = (
+            ["value"] if name == "cells" else [column for column in map(str, table) if column not in REPLICATE_KEYS]
+        )
         for metric, rows in table.groupby("metric", sort=False):
             _check_range(name, rows, numbers, _METRIC_RANGES.get(str(metric), (-np.inf, np.inf)))
 

@@ -43,7 +43,7 @@ BASELINE = "pixels"
 Resampled = Mapping[str, np.ndarray]  # by quantity, (1 + resamples,)
 
 
-def summarize(cells: pd.DataFrame, baseline: str = BASELINE, draws: pd.DataFrame | None = None) -> pd.DataFrame:
+def summarize(cells: pd.DataFrame, baseline: str = BASELINE, replicates: pd.DataFrame | None = None) -> pd.DataFrame:
     """The ``summary`` table of the cells of one or several evaluations.
 
     Each quantity is the mean over runs (:class:`~shiftbench.results.runs.Runs`); its ``_low`` and ``_high`` bound the 95 %
@@ -54,12 +54,12 @@ def summarize(cells: pd.DataFrame, baseline: str = BASELINE, draws: pd.DataFrame
         baseline: the encoder whose errors normalise mCE (Hendrycks & Dietterich 2019, section 4.2, with
             clustering error 1 - value in place of the classification error); its name stands in the column.
             Its own errors are taken as given: the interval is that of the other encoder's.
-        draws: the ``draws`` table: intervals then cover images and seeds. Where it has no rows they cover runs
+        replicates: the ``replicates`` table: intervals then cover images and seeds. Where it has no rows they cover runs
             alone, and one run has none (NaN).
     """
     counts = count_cells(cells)
     return summary_table(
-        [row for group in groups(cells, draws) for row in summarize_group(group, baseline, counts)], baseline
+        [row for group in groups(cells, replicates) for row in summarize_group(group, baseline, counts)], baseline
     )
 
 
@@ -97,7 +97,7 @@ def count_cells(cells: pd.DataFrame) -> dict[Any, tuple[int, int]]:
 
 def summarize_group(group: Group, baseline: str, counts: Mapping[Any, tuple[int, int]]) -> list[dict[str, Any]]:
     """Rows for encoders that were scored in the same way; ``counts`` is what :func:`count_cells` found in all cells."""
-    reference = next((runs for (name, *_), runs in group.entrants.items() if name == baseline), None)
+    reference = next((runs for (name, *_), runs in group.candidates.items() if name == baseline), None)
     found = []
     for shift, split in group.shifts:
         clean, chance = of_split(CLEAN, split), of_split(CHANCE, split)
@@ -106,7 +106,7 @@ def summarize_group(group: Group, baseline: str, counts: Mapping[Any, tuple[int,
         yardstick = _Yardstick(reference, conditions, clean) if scored and reference is not None else None
         rows: list[dict[str, Any]] = []
         quantities: list[dict[str, np.ndarray]] = []
-        for key, runs in group.entrants.items():
+        for key, runs in group.candidates.items():
             names = dict(zip(("encoder", "feature", "selection"), key, strict=True))
             row = group.keys | names | {"split": split, "shift": shift}
             n_ok, n_cells = counts.get(tuple(row[name] for name in SUMMARY_KEYS), (0, 0))

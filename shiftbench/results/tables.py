@@ -3,7 +3,7 @@
 ``cells``        one row per encoder x condition x protocol x seed x metric: what was measured, or why not.
 ``recall``       how many images of each class were found, per encoder x condition x protocol.
 ``stability``    agreement between partitions along one axis, per encoder x condition x protocol.
-``draws``        the same values under resamples of images and seeds (Parquet only): where intervals come from.
+``replicates``        the same values under resamples of images and seeds (Parquet only): where intervals come from.
 ``summary``      one row per encoder x shift x protocol x metric: clean, shifted, drop, worst case, mCE, rank.
 ``comparisons``  every pair of encoders: the difference, its interval, its p-value.
 ``proxies``      whether what is known without labels follows the drop that only labels show.
@@ -37,10 +37,10 @@ from shiftbench.results.schema import (
     CELL_KEYS,
     CELLS,
     COMPARISONS,
-    DRAW_KEYS,
     PROXIES,
     RECALL,
     RECALL_KEYS,
+    REPLICATE_KEYS,
     STABILITY,
     STABILITY_KEYS,
     SUMMARY_KEYS,
@@ -50,9 +50,28 @@ from shiftbench.results.schema import (
 )
 
 __all__ = [
-    "CELLS", "CELL_KEYS", "COMPARISONS", "DRAW_KEYS", "PROXIES", "RECALL", "RECALL_KEYS", "RUN_FILE", "STABILITY",
-    "STABILITY_KEYS", "SUMMARY_KEYS", "TABLES", "Results", "cells_table", "draw_columns", "draws_table", "in_order", "ok",
-    "recall_table", "stability_table", "validate", "write_table",
+    "CELLS",
+    "CELL_KEYS",
+    "COMPARISONS",
+    "PROXIES",
+    "RECALL",
+    "RECALL_KEYS",
+    "REPLICATE_KEYS",
+    "RUN_FILE",
+    "STABILITY",
+    "STABILITY_KEYS",
+    "SUMMARY_KEYS",
+    "TABLES",
+    "Results",
+    "cells_table",
+    "in_order",
+    "ok",
+    "recall_table",
+    "replicate_columns",
+    "replicates_table",
+    "stability_table",
+    "validate",
+    "write_table",
 ]  # fmt: skip
 
 RUN_FILE = "run.json"
@@ -77,27 +96,27 @@ def recall_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
     return in_order(typed(pd.DataFrame(rows, columns=RECALL)), RECALL_KEYS)
 
 
-def draws_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
-    """The ``draws`` table, typed and in canonical order.
+def replicates_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
+    """The ``replicates`` table, typed and in canonical order.
 
     Args:
-        rows: dictionaries with the keys ``DRAW_KEYS`` and ``draws``, float (B,), the same B in each: the values
-            that :func:`shiftbench.results.resample.over_seeds` makes; or a ``draws`` table.
+        rows: dictionaries with the keys ``REPLICATE_KEYS`` and ``replicates``, float (B,), the same B in each: the values
+            that :func:`shiftbench.results.resample.mean_over_seeds` makes; or a ``replicates`` table.
 
     Returns:
         The keys, and one float32 column ``b0`` .. for each resample.
     """
     if isinstance(rows, pd.DataFrame):
-        return in_order(typed(rows), DRAW_KEYS)
-    keys = typed(pd.DataFrame([{key: row[key] for key in DRAW_KEYS} for row in rows], columns=DRAW_KEYS))
-    values = np.array([row["draws"] for row in rows], dtype=np.float32).reshape(len(rows), -1 if rows else 0)
+        return in_order(typed(rows), REPLICATE_KEYS)
+    keys = typed(pd.DataFrame([{key: row[key] for key in REPLICATE_KEYS} for row in rows], columns=REPLICATE_KEYS))
+    values = np.array([row["replicates"] for row in rows], dtype=np.float32).reshape(len(rows), -1 if rows else 0)
     columns = [f"b{i}" for i in range(values.shape[1])]
-    return in_order(pd.concat([keys, pd.DataFrame(values, columns=columns)], axis=1), DRAW_KEYS)
+    return in_order(pd.concat([keys, pd.DataFrame(values, columns=columns)], axis=1), REPLICATE_KEYS)
 
 
-def draw_columns(draws: pd.DataFrame) -> list[str]:
-    """The columns of the ``draws`` table that hold resamples."""
-    return [column for column in draws.columns if column not in DRAW_KEYS]
+def replicate_columns(replicates: pd.DataFrame) -> list[str]:
+    """The columns of the ``replicates`` table that hold resamples."""
+    return [column for column in replicates.columns if column not in REPLICATE_KEYS]
 
 
 def in_order(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -116,7 +135,7 @@ class Results:
     """The tables of one evaluation, or of several merged ones.
 
     Attributes:
-        cells, stability, summary, recall, comparisons, proxies, draws: the tables of this module's description.
+        cells, stability, summary, recall, comparisons, proxies, replicates: the tables of this module's description.
         run: the content of ``run.json``: config, versions, hardware, data fingerprint, encoders, times.
         folder: where they are saved; None for results made in memory.
     """
@@ -127,7 +146,7 @@ class Results:
     recall: pd.DataFrame = field(default_factory=lambda: recall_table([]))
     comparisons: pd.DataFrame = field(default_factory=lambda: typed(pd.DataFrame(columns=COMPARISONS)))
     proxies: pd.DataFrame = field(default_factory=lambda: typed(pd.DataFrame(columns=PROXIES)))
-    draws: pd.DataFrame = field(default_factory=lambda: draws_table([]))
+    replicates: pd.DataFrame = field(default_factory=lambda: replicates_table([]))
     run: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
 
@@ -149,7 +168,7 @@ class Results:
             run = files.enter_context(atomic_path(folder / RUN_FILE))  # entered first, it appears last
             run.write_text(json.dumps(self.run, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
             for name in TABLES:
-                files.enter_context(writing_table(getattr(self, name), folder / name, csv=name != "draws"))
+                files.enter_context(writing_table(getattr(self, name), folder / name, csv=name != "replicates"))
             yield
         self.folder = folder
 
@@ -175,16 +194,18 @@ class Results:
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"No results folder {str(folder)!r}.")
-        files = [*(f"{table}.parquet" for table in _FIRST), RUN_FILE]
-        missing = [name for name in files if not (folder / name).is_file()]
+        needed = [*(f"{table}.parquet" for table in _FIRST), RUN_FILE]
+        missing = [name for name in needed if not (folder / name).is_file()]
         if missing:
             raise InputError(
                 f"{str(folder)!r} lacks {', '.join(missing)}: not a results folder, or its evaluation has "
                 "not finished (run the same `shiftbench evaluate` again and it goes on)."
             )
-        present = [name for name in TABLES if (folder / f"{name}.parquet").is_file()]
+        files = {name: folder / f"{name}.parquet" for name in TABLES}
+        if not files["replicates"].is_file():
+            files["replicates"] = folder / "draws.parquet"  # its name before version 0.2
         try:
-            tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in present}
+            tables = {name: pd.read_parquet(file) for name, file in files.items() if file.is_file()}
             run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{str(folder)!r} holds a damaged table ({error}). Evaluate again.") from error

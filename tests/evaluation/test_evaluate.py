@@ -19,7 +19,7 @@ from shiftbench.registry import METRICS
 from shiftbench.results.schema import TABLES as SCHEMA
 from shiftbench.results.tables import CELLS, STABILITY, Results
 
-TABLES = [f"{name}.parquet" for name in SCHEMA] + [f"{name}.csv" for name in SCHEMA if name != "draws"]
+TABLES = [f"{name}.parquet" for name in SCHEMA] + [f"{name}.csv" for name in SCHEMA if name != "replicates"]
 
 
 def fingerprints(folder):

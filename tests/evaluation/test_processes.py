@@ -15,7 +15,7 @@ import pytest
 from shiftbench.results.tables import Results
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-TABLES = ("cells", "stability", "summary", "recall", "comparisons", "proxies", "draws")
+TABLES = ("cells", "stability", "summary", "recall", "comparisons", "proxies", "replicates")
 
 # An encoder that writes down what it was given.
 COUNTING = """

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from shiftbench.registry import CORRUPTIONS, METRICS
 from shiftbench.reports import report
 from shiftbench.results.derive import derive
-from shiftbench.results.tables import Results, cells_table, draws_table, recall_table, stability_table
+from shiftbench.results.tables import Results, cells_table, recall_table, replicates_table, stability_table
 
 COMMON = CORRUPTIONS.names("common")
 CHANCE = {"acc": 0.18, "nmi": 0.04, "ari": 0.0, "ami": 0.0, "purity": 0.19}
@@ -65,7 +65,7 @@ class Recipe:
     table: str = "cifar"
     examples: bool = True
     harshness: float = 1.0
-    draws: bool = True
+    replicates: bool = True
 
     @property
     def conditions(self) -> list[tuple[str, str, int, str]]:
@@ -109,7 +109,7 @@ def make(recipe: Recipe, folder: Path) -> Results:
 
 def _measured(recipe: Recipe):
     noise = np.random.default_rng(7)
-    rows = {"cells": [], "stability": [], "draws": []}
+    rows = {"cells": [], "stability": [], "replicates": []}
     luck = noise.standard_normal(RESAMPLES)  # images that are hard for everybody
     splits = dict.fromkeys(split for *_, split in recipe.conditions)
     conditions = [*recipe.conditions, *(("chance", "", 0, split) for split in splits)]
@@ -138,18 +138,18 @@ def _measured(recipe: Recipe):
                             replace(recipe, metrics=("acc",), seeds=1), read, level**0.5 * kept**0.5, noise
                         )
                         rows["cells"] += scores
-                        rows["draws"] += _draws(scores, luck, noise)
+                        rows["replicates"] += _replicates(scores, luck, noise)
         rows["cells"] += _skipped(recipe, name, train_seed)
     return {
         "cells": cells_table(rows["cells"]), "stability": stability_table(rows["stability"]),
-        "recall": recall_table([]), "draws": draws_table(rows["draws"] if recipe.draws else []),
+        "recall": recall_table([]), "replicates": replicates_table(rows["replicates"] if recipe.replicates else []),
     }  # fmt: skip
 
 
 def _add(rows, recipe, keys, level, kept, luck, noise) -> None:
     scores = _scores(recipe, keys, level * kept, noise)
     rows["cells"] += scores + [one for one in _label_free(recipe, keys, kept, noise) if keys["shift"] != "chance"]
-    rows["draws"] += _draws(scores, luck, noise)
+    rows["replicates"] += _replicates(scores, luck, noise)
     if keys["shift"] != "chance":
         rows["stability"] += _agreements(recipe, keys, level, kept, noise)
 
@@ -186,7 +186,7 @@ def _label_free(recipe, keys, kept, noise) -> Iterable[dict]:
             yield _cell(keys, seed, metric, value, METRICS[metric].higher_is_better)
 
 
-def _draws(scores, luck, noise) -> Iterable[dict]:
+def _replicates(scores, luck, noise) -> Iterable[dict]:
     """Resamples about the mean over seeds, from which those of all encoders differ alike."""
     table = {}
     for one in scores:
@@ -195,7 +195,7 @@ def _draws(scores, luck, noise) -> Iterable[dict]:
     for metric, ones in table.items():
         mean = np.mean([one["value"] for one in ones])
         spread = 0.01 * luck + 0.004 * noise.standard_normal(RESAMPLES)
-        yield ones[0] | {"metric": metric, "draws": np.clip(mean + spread, 0, 1)}
+        yield ones[0] | {"metric": metric, "replicates": np.clip(mean + spread, 0, 1)}
 
 
 def _skipped(recipe, name, train_seed) -> Iterable[dict]:

@@ -24,7 +24,7 @@ def test_encoders_of_two_folders_are_one_comparison(build):
     assert list(dict.fromkeys(merged.cells["encoder"])) == ["one", "pixels", "two"]
     assert not merged.cells.duplicated(CELL_KEYS).any()
     assert not merged.stability.duplicated(STABILITY_KEYS).any()
-    pd.testing.assert_frame_equal(merged.summary, summarize(merged.cells, draws=merged.draws))
+    pd.testing.assert_frame_equal(merged.summary, summarize(merged.cells, replicates=merged.replicates))
     # What one folder says of its encoder does not change by company, but for what compares encoders.
     before = parts[0].summary.query("encoder == 'one'").drop(columns="effective_robustness_reason")
     after = merged.summary.query("encoder == 'one'").drop(columns="effective_robustness_reason")
@@ -91,7 +91,7 @@ def test_other_precision_cannot_be_compared(build, edit_run):
 
 
 @pytest.mark.parametrize(("name", "words"), [("seed", "seed of corruptions"), ("code", "version of the measurements")])
-def test_other_draws_and_measurements_cannot_be_compared(build, edit_run, name, words):
+def test_other_replicates_and_measurements_cannot_be_compared(build, edit_run, name, words):
     folders = build("a"), build("b")
     identity = Results.load(folders[1]).run["identity"]
     edit_run(folders[1], identity=identity | {name: 7})

@@ -29,7 +29,7 @@ def test_every_number_is_in_the_summary(demo, demo_rows):
     summary = summary.set_index(["encoder", "protocol", "metric"])
     assert len(demo_rows) == len(summary) == 3 * 2 * 5
     for row in demo_rows:
-        line = summary.loc[row.entrant.encoder, row.protocol, row.metric]
+        line = summary.loc[row.candidate.encoder, row.protocol, row.metric]
         for key in ("clean", "shifted", "worst", "drop", "calibrated_drop", "mce", "relative_mce"):
             columns = [column_of(part, "pixels") for part in (key, f"{key}_low", f"{key}_high")]
             number = row.number(key)
@@ -41,7 +41,7 @@ def test_every_number_is_in_the_summary(demo, demo_rows):
 def test_agreement_numbers_are_in_the_stability_table(demo, demo_rows):
     stability = Results.load(demo).stability.query("metric == 'ari'").set_index(["encoder", "protocol"]).sort_index()
     for row in demo_rows:
-        mine = stability.loc[row.entrant.encoder, row.protocol]
+        mine = stability.loc[row.candidate.encoder, row.protocol]
         clean = mine[(mine["axis"] == "initialization") & (mine["shift"] == "clean")].iloc[0]
         number = row.number("stability")
         assert (number.value, number.low, number.high) == (clean["mean"], clean["ci_low"], clean["ci_high"])
@@ -51,7 +51,7 @@ def test_agreement_numbers_are_in_the_stability_table(demo, demo_rows):
 
 def test_trained_encoders_come_before_floors(build):
     folder = build(encoders=[("pixels", None, 0.7), ("random:resnet18", None, 0.6), ("mine", 0, 0.8)])
-    assert [one.label for one in only_view(folder).entrants] == ["mine", "pixels", "random:resnet18"]
+    assert [one.label for one in only_view(folder).candidates] == ["mine", "pixels", "random:resnet18"]
 
 
 def test_several_training_seeds_are_one_row(build):
@@ -82,7 +82,7 @@ def test_the_best_leads_only_where_every_paired_test_says_so(everything):
             for key in ("clean", "shifted"):
                 shift = row.shift if key == "shifted" else "clean"
                 table = pairs.loc[(shift, view.split(row.shift), row.clusterer, row.protocol, row.metric)]
-                name = row.entrant.encoder
+                name = row.candidate.encoder
                 mine = table[(table["encoder_a"] == name) | (table["encoder_b"] == name)]
                 sign = np.where(mine["encoder_a"] == name, 1, -1)
                 ahead = ((sign * mine["difference"] > 0) & (mine["p_joint"] <= LEVEL)).sum() == len(rivals)
@@ -103,14 +103,16 @@ def test_a_lone_encoder_leads_nothing(build):
 
 
 def test_one_run_leads_nothing(build):
-    assert not any(row.leads for row in overview(only_view(build(seeds=1, draws=False))))
+    assert not any(row.leads for row in overview(only_view(build(seeds=1, replicates=False))))
 
 
 def test_estimated_k_leads_only_where_everybody_was_met(build):
     """One pair of encoders has a test for each k that both have; who has another k has none."""
     encoders = [("a", 0, 0.9), ("a", 1, 0.9), ("b", 0, 0.5), ("b", 1, 0.5), ("c", 0, 0.85)]
     results = Results.load(build(encoders=encoders))
-    tables = {name: getattr(results, name).assign(k_source="estimated") for name in ("cells", "stability", "draws")}
+    tables = {
+        name: getattr(results, name).assign(k_source="estimated") for name in ("cells", "stability", "replicates")
+    }
     for table in tables.values():
         table.loc[table["train_seed"] == 0, "k"] = 8
     apart = {name: table.assign(k=table["k"].mask(table["encoder"] == "c", 12)) for name, table in tables.items()}
@@ -119,8 +121,8 @@ def test_estimated_k_leads_only_where_everybody_was_met(build):
     for measured in (apart, together):
         (view,) = views(replace(derive(measured | {"recall": results.recall}), run=results.run))
         rows = overview(view, ["acc"])
-        assert max(rows, key=lambda row: row.number("shifted").value).entrant.encoder == "a"
-        leads.append(next(row.leads for row in rows if row.entrant.encoder == "a"))
+        assert max(rows, key=lambda row: row.number("shifted").value).candidate.encoder == "a"
+        leads.append(next(row.leads for row in rows if row.candidate.encoder == "a"))
         said = verdict(view, rows)[1]
         assert ("no test compares the two" in said) == (measured is apart)
     assert leads == [set(), {"clean", "shifted"}]

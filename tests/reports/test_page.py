@@ -342,7 +342,7 @@ def test_relative_mce_without_harm_to_the_baseline(page):
 
 
 def test_one_seed(page, walk):
-    walker = walk(page(seeds=1, draws=False))
+    walker = walk(page(seeds=1, replicates=False))
     verdict = walker.all("section", id="verdict")[0]["text"]
     assert " to " not in walker.all("p", class_="lead")[0]["text"]
     assert "One run per encoder: nothing here has an interval" in verdict

@@ -24,7 +24,7 @@ def test_same_results_same_page(build, tmp_path):
 def test_a_folder_of_its_own_gets_the_tables_too(plain, tmp_path):
     path = report(plain, tmp_path / "out")
     assert path == tmp_path / "out" / "report.html"
-    for name in set(TABLES) - {"draws"}:
+    for name in set(TABLES) - {"replicates"}:
         assert (path.parent / f"{name}.csv").read_bytes() == (plain / f"{name}.csv").read_bytes()
     assert report(path.parent).read_text() == path.read_text()
 
@@ -48,7 +48,7 @@ def test_the_texts_are_the_short_tables(plain, tmp_path):
 def test_no_cell_of_a_csv_is_a_formula(build, tmp_path):
     names = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "plain"]
     folder = report(build(encoders=[(name, None, 0.8) for name in names]), tmp_path / "out").parent
-    for name in set(TABLES) - {"draws"}:
+    for name in set(TABLES) - {"replicates"}:
         with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
             head, *rows = csv.reader(file)
         for row in rows:

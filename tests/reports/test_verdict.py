@@ -72,7 +72,7 @@ def test_refitting_that_helps_and_what_it_brings(build):
     sentences, rows, _ = said(build(protocols=("frozen", "refit"), encoders=[("mine", 0, 0.9), FLOOR]))
     sentence = next(part for part in sentences[2].split("; ") if "fitting the clusters anew" in part)
     assert "recovers" in sentence
-    means = {row.protocol: row.number("shifted").value for row in rows if row.entrant.encoder == "mine"}
+    means = {row.protocol: row.number("shifted").value for row in rows if row.candidate.encoder == "mine"}
     gain, low, high = interval_in(sentence)
     assert gain == pytest.approx(means["refit"] - means["frozen"], abs=5.1e-4)
     assert 0 < low <= gain <= high
@@ -104,7 +104,7 @@ def test_several_trainings_need_no_caveat(build):
 def test_a_row_with_gaps_is_not_the_subject(build):
     """What is hardest was left out of its mean."""
     sentences, rows, _ = said(build(encoders=[("all", 0, 0.8), ("gaps", 0, 0.8)], failed=[("gaps", "fog-5")]))
-    assert max(rows, key=lambda row: row.number("shifted").value).entrant.encoder == "gaps"
+    assert max(rows, key=lambda row: row.number("shifted").value).candidate.encoder == "gaps"
     assert sentences[0].startswith("all reaches ")
 
 
@@ -130,7 +130,7 @@ def test_failures_are_counted(build):
 def test_missing_severities_are_not_claimed(build):
     folder = build()
     results = Results.load(folder)
-    for name in ("cells", "stability", "draws"):
+    for name in ("cells", "stability", "replicates"):
         table = getattr(results, name)
         setattr(results, name, table[(table["corruption"] != "fog") | (table["severity"] == 3)])
     (view,) = views(results)

@@ -31,7 +31,7 @@ def measured(results, **wanted):
 
 
 def test_a_curve_is_the_mean_of_the_cells(results, view):
-    concurl = view.entrants[0]
+    concurl = view.candidates[0]
     curve = view.score_curve(concurl, "frozen", "acc", "corruption", view.corruptions())
     assert curve.severities == [0, 1, 2, 3, 4, 5]
     wanted = {"encoder": "concurl", "protocol": "frozen"}
@@ -44,10 +44,10 @@ def test_a_curve_is_the_mean_of_the_cells(results, view):
 
 
 def test_a_curve_leaves_failures_out(results, view):
-    curve = view.score_curve(view.entrants[1], "refit", "acc", "corruption", view.corruptions())
+    curve = view.score_curve(view.candidates[1], "refit", "acc", "corruption", view.corruptions())
     left = measured(results, encoder="pixels", protocol="refit", corruption="gaussian_noise", severity=3)
     assert curve.mean[3] == pytest.approx(left.mean())
-    alone = view.score_curve(view.entrants[1], "refit", "acc", "corruption", ["fog"])
+    alone = view.score_curve(view.candidates[1], "refit", "acc", "corruption", ["fog"])
     assert np.isnan(alone.mean[3])
     assert np.isfinite(np.delete(alone.mean, 3)).all()
 
@@ -59,7 +59,7 @@ def test_chance_is_its_mean_over_encoders(results, view):
 
 
 def test_agreement_curves(results, view):
-    concurl = view.entrants[0]
+    concurl = view.candidates[0]
     mine = results.stability.query("encoder == 'concurl' and protocol == 'frozen' and metric == 'ari'")
     starts = view.agreement_curve(concurl, "frozen", "initialization", "corruption")
     moved = view.agreement_curve(concurl, "frozen", "shift", "corruption")
@@ -71,7 +71,7 @@ def test_agreement_curves(results, view):
 
 
 def test_dots_of_drop_against_agreement(results, view):
-    points = unlabelled.drops(view, view.entrants[1], "frozen", "acc")
+    points = unlabelled.drops(view, view.candidates[1], "frozen", "acc")
     assert len(points) == 9  # one of ten conditions failed
     clean = measured(results, encoder="pixels", protocol="frozen", shift="clean").mean()
     shifted = measured(results, encoder="pixels", protocol="frozen", shift="corruption")
@@ -79,7 +79,7 @@ def test_dots_of_drop_against_agreement(results, view):
 
 
 def test_runs_of_a_strip(results, view):
-    values = stability.per_run(view, view.entrants[0], "frozen", "acc", "corruption")
+    values = stability.per_run(view, view.candidates[0], "frozen", "acc", "corruption")
     cells = results.cells.query("encoder == 'concurl' and protocol == 'frozen' and shift == 'corruption'")
     assert values == pytest.approx(cells.groupby("seed")["value"].mean().to_numpy())
 
@@ -92,13 +92,13 @@ def test_corruptions_and_metrics_keep_the_registrys_order(build):
     assert view.headline == ["acc", "ari"]
 
 
-def test_two_features_of_one_encoder_are_two_entrants(results):
+def test_two_features_of_one_encoder_are_two_candidates(results):
     both = [
         pd.concat([table, table[table["encoder"] == "concurl"].assign(feature="backbone")], ignore_index=True)
         for table in (results.cells, results.stability, results.summary)
     ]
     (view,) = views(Results(*both, run=results.run))
-    assert [entrant.label for entrant in view.entrants] == [
+    assert [candidate.label for candidate in view.candidates] == [
         "concurl · head",
         "concurl · backbone",
         "pixels",

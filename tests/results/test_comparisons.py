@@ -9,7 +9,7 @@ import pytest
 from shiftbench.metrics.robustness import holm
 from shiftbench.results.comparisons import compare
 from shiftbench.results.schema import COMPARISONS, validate
-from shiftbench.results.tables import DRAW_KEYS, cells_table, draws_table
+from shiftbench.results.tables import REPLICATE_KEYS, cells_table, replicates_table
 
 LEVELS = {"zeta": 0.7, "pixels": 0.3, "alpha": 0.69}
 CONDITIONS = [("corruption", name, severity) for name in ("fog", "snow") for severity in (1, 2)]
@@ -43,11 +43,11 @@ def drawn(table, resamples=200):
     common = 0.05 * noise.standard_normal(resamples)
     rows = []
     for key, values in table[(table["status"] == "ok") & (table["shift"] != "chance")].groupby(
-        DRAW_KEYS, sort=False, dropna=False
+        REPLICATE_KEYS, sort=False, dropna=False
     )["value"]:
         own = 0.01 * noise.standard_normal(resamples)
-        rows.append(dict(zip(DRAW_KEYS, key, strict=True)) | {"draws": values.mean() + common + own})
-    return draws_table(pd.DataFrame(rows).astype({"train_seed": "Int64"}).to_dict("records"))
+        rows.append(dict(zip(REPLICATE_KEYS, key, strict=True)) | {"replicates": values.mean() + common + own})
+    return replicates_table(pd.DataFrame(rows).astype({"train_seed": "Int64"}).to_dict("records"))
 
 
 def pair(table, a, b, shift="corruption"):
@@ -69,11 +69,11 @@ def test_every_pair_once_per_shift():
 @pytest.mark.parametrize("shift", ["clean", "corruption"])
 def test_differences_intervals_and_tests_by_hand(shift):
     table = cells()
-    draws = drawn(table)
-    found = compare(table, draws)
-    columns = [name for name in draws if name.startswith("b")]
+    replicates = drawn(table)
+    found = compare(table, replicates)
+    columns = [name for name in replicates if name.startswith("b")]
     values = table[table["shift"] == shift].groupby("encoder")["value"].mean()
-    resampled = draws[draws["shift"] == shift].groupby("encoder")[columns].mean()
+    resampled = replicates[replicates["shift"] == shift].groupby("encoder")[columns].mean()
     p = []
     for a, b in (("zeta", "pixels"), ("zeta", "alpha"), ("pixels", "alpha")):
         one, difference = pair(found, a, b, shift), values[a] - values[b]
@@ -112,15 +112,15 @@ def test_a_pair_is_compared_on_what_both_have():
 def test_each_pair_has_its_own_conditions():
     failed = {("alpha", CONDITIONS[0]), ("alpha", CONDITIONS[1]), ("zeta", CONDITIONS[1]), ("beta", CONDITIONS[3])}
     table = cells(LEVELS | {"beta": 0.5, "gamma": 0.4}, failed=failed)
-    draws = drawn(table)
-    found = compare(table, draws)
+    replicates = drawn(table)
+    found = compare(table, replicates)
     assert len(found[found["shift"] == "corruption"]) == 10
     for a, b in itertools.combinations(table["encoder"].unique(), 2):
         lost = {condition for encoder, condition in failed if encoder in (a, b)}
         keys = [key for key in CONDITIONS if key not in lost]
         sides = []
         for encoder in (a, b):
-            rows = draws[draws["encoder"] == encoder].set_index(["shift", "corruption", "severity"])
+            rows = replicates[replicates["encoder"] == encoder].set_index(["shift", "corruption", "severity"])
             sides.append(rows.loc[keys].filter(regex=r"^b\d").to_numpy(np.float64).mean(axis=0))
         one = pair(found, a, b)
         assert one["n_conditions"] == len(keys)
@@ -134,7 +134,7 @@ def test_nothing_in_common_is_no_pair():
     assert len(found[found["shift"] == "clean"]) == 3
 
 
-def test_without_draws_runs_are_resampled():
+def test_without_replicates_runs_are_resampled():
     one = pair(compare(cells(seeds=6)), "zeta", "pixels")
     assert one["low"] <= one["difference"] <= one["high"]
     assert one["p"] < 0.01

@@ -6,7 +6,7 @@ from scipy import stats
 
 from shiftbench.errors import InputError
 from shiftbench.results.correlation import RankCorrelations
-from shiftbench.results.resample import CONDITIONS, draw_weights
+from shiftbench.results.resample import CONDITIONS, resample_weights
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=30)
@@ -24,7 +24,7 @@ def test_plain_coefficients_as_scipy(second):
 @pytest.mark.parametrize("groups", [np.arange(30), np.arange(30) % 8], ids=["points", "groups"])
 @pytest.mark.parametrize("second", [Y, ROUNDED], ids=["smooth", "ties"])
 def test_resamples_are_those_of_repeated_points(second, groups):
-    weights = draw_weights(groups.max() + 1, 25, stream=CONDITIONS)
+    weights = resample_weights(groups.max() + 1, 25, stream=CONDITIONS)
     found = RankCorrelations([X, second], groups, 25)
     spearman, kendall = found.spearman(0, 1), found.kendall(0, 1)
     assert spearman.shape == kendall.shape == (26,)

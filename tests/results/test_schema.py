@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from shiftbench.errors import InputError
-from shiftbench.results.schema import DRAW_KEYS, TABLES, validate
-from shiftbench.results.tables import cells_table, draws_table, recall_table, stability_table
+from shiftbench.results.schema import REPLICATE_KEYS, TABLES, validate
+from shiftbench.results.tables import cells_table, recall_table, replicates_table, stability_table
 
 
 def rows(**changes):
@@ -87,12 +87,12 @@ def test_a_missing_column():
         validate("cell", rows())
 
 
-def test_draws_of_a_fraction():
-    row = dict(zip(DRAW_KEYS, rows()[DRAW_KEYS].iloc[0], strict=True))
-    validate("draws", draws_table([row | {"draws": [0.1, 1.0]}]))
-    validate("draws", draws_table([row | {"metric": "ari", "draws": [-0.1, 1.0]}]))
+def test_replicates_of_a_fraction():
+    row = dict(zip(REPLICATE_KEYS, rows()[REPLICATE_KEYS].iloc[0], strict=True))
+    validate("replicates", replicates_table([row | {"replicates": [0.1, 1.0]}]))
+    validate("replicates", replicates_table([row | {"metric": "ari", "replicates": [-0.1, 1.0]}]))
     with pytest.raises(InputError, match=r"b1 is .*1.5.*; 0 to 1 is allowed"):
-        validate("draws", draws_table([row | {"draws": [0.1, 1.5]}]))
+        validate("replicates", replicates_table([row | {"replicates": [0.1, 1.5]}]))
 
 
 def test_agreement_needs_a_reason_too():

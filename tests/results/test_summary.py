@@ -8,11 +8,11 @@ import pytest
 from scipy.integrate import trapezoid
 
 from shiftbench.metrics.robustness import effective_robustness, mce
-from shiftbench.results.resample import TRAININGS, draw_weights
+from shiftbench.results.resample import TRAININGS, resample_weights
 from shiftbench.results.runs import intervals
 from shiftbench.results.schema import validate
 from shiftbench.results.summary import CONDITION, RESAMPLES, Runs, interval, summarize
-from shiftbench.results.tables import DRAW_KEYS, cells_table, draws_table
+from shiftbench.results.tables import REPLICATE_KEYS, cells_table, replicates_table
 
 ENCODERS = {"zeta": [0, 1], "pixels": [None], "alpha": [None]}
 CONDITIONS = [("corruption", name, severity) for name in ("fog", "snow") for severity in (1, 2, 3)]
@@ -106,11 +106,11 @@ def test_mce_interval_is_that_of_mce_over_the_resamples():
 def test_interval_against_an_independent_bootstrap():
     table = cells({"pixels": [None]}, seeds=12)
     values = table[table["shift"] == "clean"]["value"].to_numpy()
-    draws = np.random.default_rng(99).choice(values, (200_000, len(values))).mean(axis=1)
-    low, high = np.quantile(draws, [0.025, 0.975])
+    replicates = np.random.default_rng(99).choice(values, (200_000, len(values))).mean(axis=1)
+    low, high = np.quantile(replicates, [0.025, 0.975])
     found = row(summarize(table), "pixels")
-    # The 2.5 % quantile of 1,000 draws has a standard error of about 0.085 standard deviations.
-    assert [found["clean_low"], found["clean_high"]] == pytest.approx([low, high], abs=0.3 * draws.std())
+    # The 2.5 % quantile of 1,000 replicates has a standard error of about 0.085 standard deviations.
+    assert [found["clean_low"], found["clean_high"]] == pytest.approx([low, high], abs=0.3 * replicates.std())
 
 
 @pytest.mark.parametrize("resamples", [1, 2, 7, 400])
@@ -278,19 +278,21 @@ def drawn(table, resamples=60, spread=0.01, seed=0):
     common = spread * noise.standard_normal(resamples)
     rows = []
     measured = table[(table["status"] == "ok") & (table["shift"] != "chance")]
-    for key, values in measured.groupby(DRAW_KEYS, sort=False, dropna=False)["value"]:
+    for key, values in measured.groupby(REPLICATE_KEYS, sort=False, dropna=False)["value"]:
         own = 0.1 * spread * noise.standard_normal(resamples)
-        rows.append(dict(zip(DRAW_KEYS, key, strict=True)) | {"draws": values.mean() + common + own})
-    return draws_table(pd.DataFrame(rows).astype({"train_seed": "Int64"}).to_dict("records"))
+        rows.append(dict(zip(REPLICATE_KEYS, key, strict=True)) | {"replicates": values.mean() + common + own})
+    return replicates_table(pd.DataFrame(rows).astype({"train_seed": "Int64"}).to_dict("records"))
 
 
 @pytest.mark.parametrize("seeds", [1, 4])
-def test_with_draws_the_interval_is_that_of_images_and_seeds(seeds):
+def test_with_replicates_the_interval_is_that_of_images_and_seeds(seeds):
     table = cells(seeds=seeds)
-    draws = drawn(table)
-    summary = summarize(table, draws=draws)
-    mine = draws[(draws["encoder"] == "alpha") & (draws["shift"] == "corruption")].filter(regex="^b").mean()
-    clean = draws[(draws["encoder"] == "alpha") & (draws["shift"] == "clean")].filter(regex="^b").iloc[0]
+    replicates = drawn(table)
+    summary = summarize(table, replicates=replicates)
+    mine = (
+        replicates[(replicates["encoder"] == "alpha") & (replicates["shift"] == "corruption")].filter(regex="^b").mean()
+    )
+    clean = replicates[(replicates["encoder"] == "alpha") & (replicates["shift"] == "clean")].filter(regex="^b").iloc[0]
     found, without = row(summary, "alpha"), row(summarize(table), "alpha")
     for name, values in {"clean": clean, "shifted": mine, "drop": clean - mine}.items():
         assert found[name] == pytest.approx(without[name], abs=1e-12)  # the value itself is that of the cells
@@ -301,27 +303,27 @@ def test_with_draws_the_interval_is_that_of_images_and_seeds(seeds):
     assert np.isfinite(found[["mce_low[baseline=pixels]", "calibrated_drop_high", "area_low"]].astype(float)).all()
 
 
-def test_training_seeds_are_drawn_on_top_of_draws():
+def test_training_seeds_are_drawn_on_top_of_replicates():
     table = cells()
-    draws = drawn(table)
-    columns = [name for name in draws if name.startswith("b")]
-    clean = draws[(draws["encoder"] == "zeta") & (draws["shift"] == "clean")].sort_values("train_seed")
-    weights = draw_weights(2, len(columns), stream=TRAININGS)
+    replicates = drawn(table)
+    columns = [name for name in replicates if name.startswith("b")]
+    clean = replicates[(replicates["encoder"] == "zeta") & (replicates["shift"] == "clean")].sort_values("train_seed")
+    weights = resample_weights(2, len(columns), stream=TRAININGS)
     expected = (clean[columns].to_numpy(float) * weights).sum(axis=0) / 2
     low, high = np.quantile(expected, [0.025, 0.975])
-    found = row(summarize(table, draws=draws), "zeta")
+    found = row(summarize(table, replicates=replicates), "zeta")
     assert [found["clean_low"], found["clean_high"]] == pytest.approx([low, high], abs=1e-6)
 
 
-def test_incomplete_draws_leave_the_bootstrap_of_runs():
+def test_incomplete_replicates_leave_the_bootstrap_of_runs():
     table = cells()
-    draws = drawn(table)
-    lost = draws[(draws["encoder"] != "alpha") | (draws["corruption"] != "fog")]
-    found, runs_only = (summarize(table, draws=one) for one in (lost, None))
+    replicates = drawn(table)
+    lost = replicates[(replicates["encoder"] != "alpha") | (replicates["corruption"] != "fog")]
+    found, runs_only = (summarize(table, replicates=one) for one in (lost, None))
     names = ["clean_low", "clean_high", "shifted_low", "drop_high"]
     assert row(found, "alpha")[names].tolist() == row(runs_only, "alpha")[names].tolist()
     assert row(found, "pixels")["clean_low"] != row(runs_only, "pixels")["clean_low"]
-    pd.testing.assert_frame_equal(summarize(table, draws=draws.iloc[:0]), runs_only)
+    pd.testing.assert_frame_equal(summarize(table, replicates=replicates.iloc[:0]), runs_only)
 
 
 def test_lower_is_better():

@@ -15,22 +15,22 @@ from shiftbench.results.tables import (
     CELL_KEYS,
     CELLS,
     COMPARISONS,
-    DRAW_KEYS,
     PROXIES,
     RECALL,
+    REPLICATE_KEYS,
     STABILITY,
     SUMMARY_KEYS,
     TABLES,
     Results,
     cells_table,
-    draws_table,
     in_order,
     ok,
     recall_table,
+    replicates_table,
     stability_table,
 )
 
-FILES = [name for name in TABLES if name != "draws"]
+FILES = [name for name in TABLES if name != "replicates"]
 
 
 def cell(encoder, severity, seed, **changes):
@@ -56,23 +56,23 @@ def recall(encoder, name):
 
 
 def drawn(encoder, severity):
-    row = {key: value for key, value in cell(encoder, severity, 0).items() if key in DRAW_KEYS}
-    return row | {"draws": np.linspace(0.2, 0.3, 7) + severity / 10}
+    row = {key: value for key, value in cell(encoder, severity, 0).items() if key in REPLICATE_KEYS}
+    return row | {"replicates": np.linspace(0.2, 0.3, 7) + severity / 10}
 
 
 @pytest.fixture
 def results():
     cells = cells_table([cell(e, s, seed) for e in ("zeta", "alpha") for s in (2, 0, 1) for seed in (1, 0)])
     stability = stability_table([agreement(e, s) for e in ("zeta", "alpha") for s in (1, 0)])
-    draws = draws_table([drawn(e, s) for e in ("zeta", "alpha") for s in (1, 0, 2)])
+    replicates = replicates_table([drawn(e, s) for e in ("zeta", "alpha") for s in (1, 0, 2)])
     return Results(
         cells,
         stability,
-        summarize(cells, "zeta", draws),
+        summarize(cells, "zeta", replicates),
         recall=recall_table([recall(e, name) for e in ("zeta", "alpha") for name in ("sieben", "eins")]),
-        comparisons=compare(cells, draws),
+        comparisons=compare(cells, replicates),
         proxies=proxies(cells, stability),
-        draws=draws,
+        replicates=replicates,
         run={"format": 1, "k": 3},
     )
 
@@ -108,7 +108,7 @@ def test_rewriting_gives_the_same_bytes(results, tmp_path):
 
     results.save(tmp_path)
     first = contents()
-    files = {f"{name}.{kind}" for name in TABLES for kind in ("csv", "parquet")} - {"draws.csv"}
+    files = {f"{name}.{kind}" for name in TABLES for kind in ("csv", "parquet")} - {"replicates.csv"}
     assert set(first) == {"run.json", *files}
     results.save(tmp_path)
     assert contents() == first
@@ -160,14 +160,16 @@ def test_recall_is_typed_and_in_order(results):
     assert results.recall["n_seeds"].dtype == "int64"
 
 
-def test_draws_are_typed_and_in_order(results):
-    draws = results.draws
-    assert list(draws.columns) == [*DRAW_KEYS, *(f"b{i}" for i in range(7))]
-    assert list(draws["severity"]) == [0, 1, 2] * 2
-    assert set(draws[["b0", "b6"]].dtypes) == {np.dtype("float32")}
-    assert draws["b0"].tolist() == pytest.approx([0.2, 0.3, 0.4] * 2)
-    pd.testing.assert_frame_equal(draws_table(draws.iloc[::-1].iloc[[3, 4, 5, 0, 1, 2]]), in_order(draws, DRAW_KEYS))
-    assert list(draws_table([]).columns) == DRAW_KEYS
+def test_replicates_are_typed_and_in_order(results):
+    replicates = results.replicates
+    assert list(replicates.columns) == [*REPLICATE_KEYS, *(f"b{i}" for i in range(7))]
+    assert list(replicates["severity"]) == [0, 1, 2] * 2
+    assert set(replicates[["b0", "b6"]].dtypes) == {np.dtype("float32")}
+    assert replicates["b0"].tolist() == pytest.approx([0.2, 0.3, 0.4] * 2)
+    pd.testing.assert_frame_equal(
+        replicates_table(replicates.iloc[::-1].iloc[[3, 4, 5, 0, 1, 2]]), in_order(replicates, REPLICATE_KEYS)
+    )
+    assert list(replicates_table([]).columns) == REPLICATE_KEYS
 
 
 def test_rows_in_order_though_their_index_repeats(results):
@@ -183,7 +185,12 @@ def test_a_folder_of_an_older_version(results, tmp_path):
     results.summary.drop(columns=["split"]).to_parquet(tmp_path / "summary.parquet")
     loaded = Results.load(tmp_path)
     pd.testing.assert_frame_equal(loaded.summary, results.summary, check_dtype=False)
-    for name, columns in {"recall": RECALL, "comparisons": COMPARISONS, "proxies": PROXIES, "draws": DRAW_KEYS}.items():
+    for name, columns in {
+        "recall": RECALL,
+        "comparisons": COMPARISONS,
+        "proxies": PROXIES,
+        "replicates": REPLICATE_KEYS,
+    }.items():
         assert getattr(loaded, name).empty
         assert list(getattr(loaded, name)) == columns
     loaded.save(tmp_path)
@@ -233,7 +240,7 @@ def test_a_damaged_file(results, tmp_path, name):
         Results.load(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["cells", "stability", "summary", "comparisons", "proxies", "draws"])
+@pytest.mark.parametrize("name", ["cells", "stability", "summary", "comparisons", "proxies", "replicates"])
 def test_a_lost_column(results, tmp_path, name):
     results.save(tmp_path)
     getattr(results, name).drop(columns=["metric"]).to_parquet(tmp_path / f"{name}.parquet")
@@ -250,5 +257,5 @@ def test_every_column_is_documented(results):
     page = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
     summary = [column.replace("[baseline=zeta]", "[baseline=NAME]") for column in results.summary]
     assert set(SUMMARY_KEYS) <= set(summary)
-    columns = [*CELLS, *STABILITY, *RECALL, *DRAW_KEYS, *COMPARISONS, *PROXIES, *summary]
+    columns = [*CELLS, *STABILITY, *RECALL, *REPLICATE_KEYS, *COMPARISONS, *PROXIES, *summary]
     assert [column for column in columns if f"`{column}`" not in page] == []

@@ -10,7 +10,7 @@ import pandas as pd
 
 from shiftbench.reports.names import is_floor
 from shiftbench.reports.style import Look, looks
-from shiftbench.results.runs import ENTRANT
+from shiftbench.results.runs import CANDIDATE
 from shiftbench.results.tables import Results
 
 HEADLINE = ("acc", "ari")
@@ -18,7 +18,7 @@ DRAWN = 12  # encoders in figures; the tables have all
 
 
 @dataclass(frozen=True)
-class Entrant:
+class Candidate:
     """One competitor: an encoder's feature.
 
     Attributes:
@@ -40,13 +40,13 @@ class Entrant:
         return self.encoder, self.feature, self.selection
 
 
-def entrants_of(results: Results) -> list[Entrant]:
+def candidates_of(results: Results) -> list[Candidate]:
     """All competitors in the order they were given, floors last. Of many, the best get the most distinct looks."""
-    scored = results.cells[ENTRANT].drop_duplicates()
-    silent = results.stability[ENTRANT[:2]].drop_duplicates().merge(scored, how="left")
+    scored = results.cells[CANDIDATE].drop_duplicates()
+    silent = results.stability[CANDIDATE[:2]].drop_duplicates().merge(scored, how="left")
     found = pd.concat([scored, silent.fillna("last")]).drop_duplicates(ignore_index=True)
     found = found.sort_values("encoder", key=lambda encoders: encoders.map(is_floor), kind="stable")
-    names = keys(found, ENTRANT)
+    names = keys(found, CANDIDATE)
     ranked = names
     if len(names) > DRAWN:
         level = levels(results.summary, next((one for one in HEADLINE if one in set(results.summary["metric"])), ""))
@@ -56,7 +56,7 @@ def entrants_of(results: Results) -> list[Entrant]:
     for key in names:
         rivals.setdefault(key[0], []).append(key)
     return [
-        Entrant(encoder, feature, selection, _label(key, rivals[encoder]), is_floor(encoder), look[key])
+        Candidate(encoder, feature, selection, _label(key, rivals[encoder]), is_floor(encoder), look[key])
         for key in names
         for encoder, feature, selection in [key]
     ]
@@ -68,9 +68,9 @@ def keys(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def levels(summary: pd.DataFrame, metric: str) -> dict[tuple[str, ...], float]:
-    """The best mean of each entrant, shifted where there is a shift."""
+    """The best mean of each candidate, shifted where there is a shift."""
     rows = summary[summary["metric"] == metric]
-    best = rows.assign(level=rows["shifted"].fillna(rows["clean"])).groupby(ENTRANT, sort=False)["level"].max()
+    best = rows.assign(level=rows["shifted"].fillna(rows["clean"])).groupby(CANDIDATE, sort=False)["level"].max()
     return {key: float(level) for key, level in best.items() if np.isfinite(level)}  # type: ignore[misc]
 
 
