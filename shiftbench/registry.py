@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from math import inf
+from typing import Any, TypeVar
 
 from shiftbench.errors import InputError, unknown
 
@@ -24,24 +25,101 @@ class Entry:
         target: where it is defined, ``"package.module:attribute"``.
         summary: what it is, in a few words (``shiftbench list``).
         group: an optional subset it belongs to.
-        higher_is_better: the direction, where there is one (metrics).
     """
 
     target: str
     summary: str
     group: str = ""
+
+
+@dataclass(frozen=True)
+class Metric(Entry):
+    """A score, and all that evaluations, tables and reports need to know of it.
+
+    Attributes:
+        needs: what its function is called with, in this order:
+
+            ``clean_features``: float32 (M, D), of the clean images that a shift is compared with. It comes first. A class
+            as target is made of them once, and then called with the rest.
+            ``table``: the :class:`~shiftbench.metrics.external.Contingency` of classes and clusters.
+            ``mapping``: int64 (K,), the class that each cluster stands for; None for the best one-to-one mapping.
+            ``labels``: int64 (N,), the class of each image.
+            ``partition``: int64 (N,), the cluster of each image, -1 for none.
+            ``k``: the number of clusters that were asked for.
+            ``features``: float32 (N, D), what was clustered.
+            ``centers``: float32 (K, D), the means of the clusters on the clean training split.
+            ``seed``: of whatever is random in it.
+        higher_is_better: its direction.
+        range: the lowest and the highest value it can have.
+        batched: whether it takes all partitions at once, int64 (P, S, N), and returns float64 (P, S).
+
+    Raises:
+        InputError: it needs something else, or ``clean_features`` not first.
+    """
+
+    needs: tuple[str, ...] = ("table",)
     higher_is_better: bool = True
+    range: tuple[float, float] = (-inf, inf)
+    batched: bool = False
+
+    def __post_init__(self) -> None:
+        for need in self.needs:
+            if need not in NEEDS:
+                raise unknown("need of a metric", need, NEEDS)
+        if "clean_features" in self.needs[1:]:
+            raise InputError(f"needs={self.needs}: clean_features must come first.")
+        object.__setattr__(self, "group", self._group())
+
+    def _group(self) -> str:
+        """What it describes: "labels", else "shift" where it looks at clean images too, "partition" or "features"."""
+        if self.with_labels:
+            return "labels"
+        if self.of_shift:
+            return "shift"
+        return "features" if "features" in self.needs else "partition"
+
+    @property
+    def with_labels(self) -> bool:
+        """Whether it compares with classes."""
+        return not {"table", "labels"}.isdisjoint(self.needs)
+
+    @property
+    def of_table(self) -> bool:
+        """Whether it follows from a table of classes and clusters, so that chance and resamples are known too."""
+        return "table" in self.needs and {"table", "mapping"}.issuperset(self.needs)
+
+    @property
+    def of_shift(self) -> bool:
+        """Whether it compares shifted images with clean ones, so that it is 0 where nothing has shifted."""
+        return not {"centers", "clean_features"}.isdisjoint(self.needs)
+
+    @property
+    def of_partition(self) -> bool:
+        """Whether there is a value for each partition; if not, there is one for all features of a condition."""
+        return not {"table", "partition", "k", "centers"}.isdisjoint(self.needs)
 
 
-class Registry(Mapping[str, Entry]):
+NEEDS = ("clean_features", "table", "mapping", "labels", "partition", "k", "features", "centers", "seed")
+
+AnyEntry = TypeVar("AnyEntry", bound=Entry)
+
+
+class Registry(Mapping[str, AnyEntry]):
     """The names of one kind of thing, in the order they were added."""
 
-    def __init__(self, kind: str, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, kind: str, entries: Mapping[str, AnyEntry], entry: type[AnyEntry] | None = None) -> None:
         self.kind = kind
         self._entries = dict(entries)
+        self._entry: type[Any] = entry or Entry
 
-    def add(self, name: str, target: str, summary: str, group: str = "", higher_is_better: bool = True) -> None:
+    def add(self, name: str, target: str, summary: str, **about: Any) -> None:
         """Register a name.
+
+        Args:
+            name: the new name.
+            target: ``"package.module:attribute"``.
+            summary: what it is, in a few words.
+            about: what this kind of entry knows besides: ``group``; of a metric ``needs``, ``higher_is_better``, ``range``.
 
         Raises:
             InputError: the name is taken by another target.
@@ -49,7 +127,7 @@ class Registry(Mapping[str, Entry]):
         known = self._entries.get(name)
         if known is not None and known.target != target:
             raise InputError(f"The {self.kind} {name!r} is already {known.target}; {target} needs another name.")
-        self._entries[name] = Entry(target, summary, group, higher_is_better)
+        self._entries[name] = self._entry(target, summary, **about)
 
     def load(self, name: str) -> Any:
         """Import and return what a name stands for; ``"package.module:attribute"`` names it directly.
@@ -66,7 +144,7 @@ class Registry(Mapping[str, Entry]):
         """All names, or those of one group."""
         return [name for name, entry in self.items() if group is None or entry.group == group]
 
-    def __getitem__(self, name: str) -> Entry:
+    def __getitem__(self, name: str) -> AnyEntry:
         _load_plugins()
         return self._entries[name]
 
@@ -152,23 +230,41 @@ CORRUPTIONS = Registry("corruption", {
 
 _EXTERNAL = "shiftbench.metrics.external"
 _INTERNAL = "shiftbench.metrics.internal"
+_SHARE, _POSITIVE = (0.0, 1.0), (0.0, inf)
+_CLASSES = ("table", "mapping")
 METRICS = Registry("metric", {
-    "acc": Entry(f"{_EXTERNAL}:accuracy", "clustering accuracy: clusters matched to classes (Hungarian)", "labels"),
-    "nmi": Entry(f"{_EXTERNAL}:nmi", "normalised mutual information, arithmetic mean", "labels"),
-    "ari": Entry(f"{_EXTERNAL}:ari", "adjusted Rand index", "labels"),
-    "ami": Entry(f"{_EXTERNAL}:ami", "adjusted mutual information, arithmetic mean", "labels"),
-    "v_measure": Entry(f"{_EXTERNAL}:v_measure", "harmonic mean of homogeneity and completeness", "labels"),
-    "homogeneity": Entry(f"{_EXTERNAL}:homogeneity", "how far clusters hold one class only", "labels"),
-    "completeness": Entry(f"{_EXTERNAL}:completeness", "how far classes lie in one cluster only", "labels"),
-    "purity": Entry(f"{_EXTERNAL}:purity", "share of samples in their cluster's majority class", "labels"),
-    "mean_recall": Entry(f"{_EXTERNAL}:mean_recall", "recall of a class, mean over classes", "labels"),
-    "worst_class": Entry(f"{_EXTERNAL}:worst_class", "lowest recall of a class", "labels"),
-    "silhouette": Entry(f"{_INTERNAL}:silhouette", "how much nearer the own cluster is than the next", "features"),
-    "entropy": Entry(f"{_INTERNAL}:entropy", "evenness of the cluster sizes", "partition"),
-    "collapsed": Entry(f"{_INTERNAL}:collapsed", "clusters that are next to empty", "partition", False),
-    "drift": Entry(f"{_INTERNAL}:drift", "how far the frozen clusters' centres have moved", "shift", False),
-    "frechet": Entry(f"{_INTERNAL}:FrechetReference", "Frechet distance from the clean features", "shift", False),
-})  # fmt: skip
+    "acc": Metric(
+        f"{_EXTERNAL}:accuracy", "clustering accuracy: clusters matched to classes (Hungarian)", needs=_CLASSES, range=_SHARE
+    ),
+    "nmi": Metric(f"{_EXTERNAL}:nmi", "normalised mutual information, arithmetic mean", range=_SHARE),
+    "ari": Metric(f"{_EXTERNAL}:ari", "adjusted Rand index", range=(-1.0, 1.0)),
+    "ami": Metric(f"{_EXTERNAL}:ami", "adjusted mutual information, arithmetic mean", range=(-inf, 1.0)),
+    "v_measure": Metric(f"{_EXTERNAL}:v_measure", "harmonic mean of homogeneity and completeness", range=_SHARE),
+    "homogeneity": Metric(f"{_EXTERNAL}:homogeneity", "how far clusters hold one class only", range=_SHARE),
+    "completeness": Metric(f"{_EXTERNAL}:completeness", "how far classes lie in one cluster only", range=_SHARE),
+    "purity": Metric(f"{_EXTERNAL}:purity", "share of samples in their cluster's majority class", range=_SHARE),
+    "mean_recall": Metric(
+        f"{_EXTERNAL}:mean_recall", "recall of a class, mean over classes", needs=_CLASSES, range=_SHARE
+    ),
+    "worst_class": Metric(f"{_EXTERNAL}:worst_class", "lowest recall of a class", needs=_CLASSES, range=_SHARE),
+    "silhouette": Metric(
+        f"{_INTERNAL}:silhouette", "how much nearer the own cluster is than the next",
+        needs=("features", "partition", "seed"), range=(-1.0, 1.0), batched=True,
+    ),
+    "entropy": Metric(f"{_INTERNAL}:entropy", "evenness of the cluster sizes", needs=("partition", "k"), range=_SHARE),
+    "collapsed": Metric(
+        f"{_INTERNAL}:collapsed", "clusters that are next to empty",
+        needs=("partition", "k"), range=_POSITIVE, higher_is_better=False,
+    ),
+    "drift": Metric(
+        f"{_INTERNAL}:drift", "how far the frozen clusters' centres have moved",
+        needs=("centers", "features", "partition"), range=_POSITIVE, higher_is_better=False,
+    ),
+    "frechet": Metric(
+        f"{_INTERNAL}:FrechetReference", "Frechet distance from the clean features",
+        needs=("clean_features", "features"), range=_POSITIVE, higher_is_better=False,
+    ),
+}, Metric)  # fmt: skip
 
 _CLUSTERING = "shiftbench.clustering"
 CLUSTERERS = Registry("clusterer", {

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from shiftbench.data.views import augmented
-from shiftbench.evaluation.agreements import Agreements, Kept
 from shiftbench.evaluation.candidates import Candidate
-from shiftbench.evaluation.context import Work, encode_for
-from shiftbench.evaluation.plan import AXES_OF
-from shiftbench.evaluation.scoring import Fitted, reason
+from shiftbench.evaluation.context import Task, Work, encode_for
+from shiftbench.evaluation.fitting import Fitted
+from shiftbench.evaluation.partitions import Agreements, AxisResult
+from shiftbench.evaluation.scoring import reason
 from shiftbench.images import take
 from shiftbench.records import Condition, Sample, Skipped
 from shiftbench.runtime import processes
@@ -21,36 +21,37 @@ from shiftbench.stability.axes import AXES, SUBSAMPLE, subsample
 VIEWS = 2  # of each image, on the augmentation axis
 
 
-def measure_axes(work: Work, condition: Condition, candidate: Candidate, way: str, features: np.ndarray) -> Agreements:
+def measure_axes(work: Work, task: Task, features: np.ndarray) -> Agreements:
     """Agreement along every such axis of the plan, with one clusterer.
 
     Args:
-        work: what cells are computed with.
-        condition: which images.
-        candidate: whose features.
-        way: ``axes:CLUSTERER``.
+        work: what tasks are done with.
+        task: whose readout is :class:`~shiftbench.evaluation.readouts.Stable`.
         features: float32 (N, D), prepared.
     """
-    plan, clusterer = work.plan, way.removeprefix(AXES_OF)
-    fitted, key = work.fits[candidate.id], plan.key(candidate, way, condition)
+    plan, clusterer, fitted = work.plan, task.readout.name, work.fits[task.candidate.id]
     assert isinstance(fitted, Fitted)
-    k = plan.clusters(condition, fitted.k)
-    found: dict[str, Kept] = {}
-    for axis in plan.feature_axes:
-        if axis == "algorithm" and clusterer != plan.clusterers[0]:
+    known: dict[str, Any] = {
+        "features": features,
+        "k": plan.clusters(task.condition, fitted.k),
+        "clusterer": clusterer,
+    }
+    found: dict[str, AxisResult] = {}
+    for name in plan.feature_axes:
+        if name == "algorithm" and clusterer != plan.clusterers[0]:
             continue  # it compares all algorithms, whichever the clusterer
-        n = len(features) if AXES[axis].cheap else min(len(features), SUBSAMPLE)
-        given: dict[str, Any] = {"features": features, "k": k, "clusterer": clusterer}
+        axis = AXES[name]
+        n = len(features) if axis.cheap else min(len(features), SUBSAMPLE)
         try:
-            if "views" in AXES[axis].needs:
-                given["views"] = [fitted.prepare(view) for view in _views(work, condition, candidate)]
-            with work.clock(f"stability: {axis}"):
-                needed = {name: given[name] for name in AXES[axis].needs}
-                measured = AXES[axis].function(**needed, seed=plan.seed)
+            if "views" in axis.needs:
+                views = _views(work, task.condition, task.candidate)
+                known["views"] = [fitted.prepare(view) for view in views]
+            with work.clock(f"stability: {name}"):
+                measured = axis.function(**{need: known[need] for need in axis.needs}, seed=plan.seed)
         except Exception as error:  # an axis that cannot be measured says why; the others go on
             measured = Skipped(reason(error))
-        found[axis] = Kept(measured, n)
-    return Agreements(key, found)
+        found[name] = AxisResult(measured, n)
+    return Agreements(task.key, found)
 
 
 def _views(work: Work, condition: Condition, candidate: Candidate) -> list[np.ndarray]:

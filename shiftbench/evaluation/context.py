@@ -1,30 +1,56 @@
-"""What the cells of an evaluation are computed with, and where each one's features come from."""
+"""What an evaluation computes, task by task, with what, and where each task's features come from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from shiftbench.evaluation.candidates import Candidate
-from shiftbench.evaluation.plan import AXES_OF, PROBE, Plan
-from shiftbench.evaluation.scoring import FEATURES, Fitted
+from shiftbench.evaluation.fitting import Fitted
+from shiftbench.evaluation.plan import Plan
+from shiftbench.evaluation.readouts import Described, Probed, Readout, Stable
 from shiftbench.features.cache import FeatureCache
-from shiftbench.features.encode import Found, encode
+from shiftbench.features.encode import Features, encode
 from shiftbench.records import CLEAN, Condition, Sample
 from shiftbench.runtime.clock import Clock
 
-Cell = tuple[int, str]  # which of the plan's candidates, and what its features are put through
+
+@dataclass(frozen=True)
+class Task:
+    """One candidate, read out in one way, under one condition: the smallest thing that is computed and kept."""
+
+    plan: Plan
+    candidate: Candidate
+    readout: Readout
+    condition: Condition
+
+    @cached_property
+    def key(self) -> str:
+        """The hash of all inputs."""
+        return self.plan.key(self.candidate, self.readout, self.condition)
+
+    @property
+    def path(self) -> Path:
+        """Where it is kept."""
+        return self.plan.path(self.candidate, self.readout, self.condition)
+
+    @property
+    def sample(self) -> Sample:
+        """Its images."""
+        return self.plan.sample(self.condition)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the cells of an evaluation are computed with.
+    """What the tasks of an evaluation are done with.
 
     Attributes:
         plan: the evaluation.
-        overwrite: which cells are computed again.
+        overwrite: which tasks are done again.
         cache: of features.
         clock: counts the time.
         clean: by (slug, raw feature), the features of the clean test images, or why there are none.
@@ -35,33 +61,36 @@ class Work:
     overwrite: str
     cache: FeatureCache | None
     clock: Clock
-    clean: Found
+    clean: Features
     fits: Mapping[tuple[str, str], Fitted | Exception]
 
 
-def cells_of(plan: Plan, condition: Condition) -> Iterator[Cell]:
-    """All cells of a condition: every candidate by every clusterer and probe, and its features as they are."""
+def tasks_of(plan: Plan, condition: Condition) -> Iterator[Task]:
+    """All tasks of a condition, candidate by candidate."""
     labelled = plan.sample(condition).labels is not None
-    for i, candidate in enumerate(plan.candidates):
-        yield from ((i, way) for way in plan.ways(candidate) if labelled or not way.startswith(PROBE))
-        if condition.shift != "clean":
-            yield i, FEATURES
+    for candidate in plan.candidates:
+        for readout in plan.readouts(candidate):
+            if isinstance(readout, Probed) and not labelled:
+                continue
+            if isinstance(readout, Described) and not plan.metrics(readout, condition, ""):
+                continue
+            yield Task(plan, candidate, readout, condition)
         if plan.feature_axes and not candidate.is_head:
-            yield from ((i, AXES_OF + name) for name in plan.clusterers)
+            yield from (Task(plan, candidate, Stable(name), condition) for name in plan.clusterers)
 
 
-def features_of(work: Work, condition: Condition, candidates: Sequence[Candidate]) -> Found:
+def features_of(work: Work, condition: Condition, candidates: Sequence[Candidate]) -> Features:
     """Features of a condition; of unchanged test images they are there already."""
     sample = work.plan.sample(condition)
-    if sample.images is None and sample.change is None:
-        rows = positions(work.plan, sample)
-        pairs = {(candidate.slug, candidate.raw) for candidate in candidates}
-        return {
-            pair: found if isinstance(found, Exception) else found[rows]
-            for pair, found in work.clean.items()
-            if pair in pairs
-        }
-    return encode_for(work.plan, candidates, sample, work.plan.about(condition), work.cache, work.clock)
+    if sample.images is not None or sample.change is not None:
+        return encode_for(work.plan, candidates, sample, work.plan.about(condition), work.cache, work.clock)
+    rows = positions(work.plan, sample)
+    wanted = {(candidate.slug, candidate.raw) for candidate in candidates}
+    return {
+        pair: features if isinstance(features, Exception) else features[rows]
+        for pair, features in work.clean.items()
+        if pair in wanted
+    }
 
 
 def positions(plan: Plan, sample: Sample) -> np.ndarray:
@@ -76,8 +105,8 @@ def encode_for(
     about: Mapping[str, object],
     cache: FeatureCache | None,
     clock: Clock,
-) -> Found:
-    """:func:`shiftbench.features.encode.encode` for candidates of a plan: by (slug, raw feature), each once."""
+) -> Features:
+    """:func:`shiftbench.features.encode` for candidates of a plan: by (slug, raw feature), each once."""
     wanted: dict[str, list[str]] = {}
     for candidate in candidates:
         names = wanted.setdefault(candidate.slug, [])

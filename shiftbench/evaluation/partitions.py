@@ -1,4 +1,4 @@
-"""The smallest thing an evaluation keeps: the partitions of one candidate under one condition, and their scores.
+"""What an evaluation keeps of each task: partitions with their scores, or the agreement of partitions.
 
 A file is written the moment its partitions are known and carries the hash of everything it depends on, so that an
 interrupted evaluation goes on where it was and never mixes in what other inputs made.
@@ -6,15 +6,17 @@ interrupted evaluation goes on where it was and never mixes in what other inputs
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from shiftbench.records import atomic_path
+from shiftbench.records import Skipped, atomic_path, write_text
 from shiftbench.runtime.compat import NUMPY_HEADERS
+from shiftbench.stability.axes import Agreement, Measured
 
 Scores = Mapping[str, np.ndarray]
 
@@ -96,4 +98,64 @@ class Partitions:
                     **values,
                 )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+
+@dataclass(frozen=True)
+class AxisResult:
+    """Agreement along one axis.
+
+    Attributes:
+        measured: by metric, or why it could not be measured.
+        n: images whose partitions were compared.
+    """
+
+    measured: Measured
+    n: int
+
+
+@dataclass(frozen=True)
+class Agreements:
+    """What is known of the stability of one candidate under one condition.
+
+    Attributes:
+        key: hash of all inputs.
+        axes: by name.
+        reason: why there is nothing, empty when there is.
+    """
+
+    key: str
+    axes: Mapping[str, AxisResult] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the axes were measured."""
+        return not self.reason
+
+    def save(self, path: Path) -> None:
+        """Write the file atomically."""
+        axes = {
+            name: {"n": kept.n, "skipped": kept.measured.reason}
+            if isinstance(kept.measured, Skipped)
+            else {"n": kept.n, "metrics": {metric: asdict(one) for metric, one in kept.measured.items()}}
+            for name, kept in self.axes.items()
+        }
+        write_text(path, json.dumps({"key": self.key, "reason": self.reason, "axes": axes}, sort_keys=True) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Agreements | None:
+        """Read a file; None where there is none or it is damaged."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            axes: dict[str, AxisResult] = {}
+            for name, kept in content["axes"].items():
+                measured: Measured = (
+                    Skipped(kept["skipped"])
+                    if "skipped" in kept
+                    else {metric: Agreement(**one) for metric, one in kept["metrics"].items()}
+                )
+                axes[name] = AxisResult(measured, kept["n"])
+            return cls(content["key"], axes, content["reason"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -15,6 +15,7 @@ from shiftbench.evaluation.candidates import Candidate
 from shiftbench.evaluation.context import encode_for
 from shiftbench.evaluation.partitions import Partitions
 from shiftbench.evaluation.plan import Plan
+from shiftbench.evaluation.readouts import Clustered
 from shiftbench.features.cache import FeatureCache
 from shiftbench.metrics.agreement import paired
 from shiftbench.metrics.consensus import consensus_partition, sample_consensus
@@ -74,13 +75,13 @@ def _save_corruptions(plan: Plan, path: Path) -> None:
 
 
 def _save_encoder(plan: Plan, candidate: Candidate, path: Path) -> None:
-    way = plan.clusterers[0]
+    readout = Clustered(plan.clusterers[0])
     versions = [
         c
         for c, s in plan.samples.items()
         if isinstance(s, Sample) and s.rows is not None and s.n == plan.sample(CLEAN).n
     ]
-    kept = {one: Partitions.load(plan.path(candidate, way, one)) for one in versions}
+    kept = {one: Partitions.load(plan.path(candidate, readout, one)) for one in versions}
     made = {one: partitions for one, partitions in kept.items() if partitions is not None and partitions.ok}
     clean = made.pop(CLEAN, None)
     features = _features(plan, candidate, CLEAN)

@@ -10,28 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from shiftbench.clustering.argmax import Argmax
 from shiftbench.corruptions import resolve_table
 from shiftbench.data.base import load_dataset
 from shiftbench.data.division import limited
 from shiftbench.data.shifts import resolve
 from shiftbench.encoders.base import Encoder
 from shiftbench.encoders.run_folder import DESCRIPTION
-from shiftbench.errors import InputError, unknown
+from shiftbench.errors import InputError
 from shiftbench.evaluation.candidates import Candidate, EncoderLike, load_encoders, make_candidates
+from shiftbench.evaluation.options import Options
+from shiftbench.evaluation.readouts import Clustered, Described, Layout, Own, Probed, Readout, Stable
 from shiftbench.features.cache import cache_folder, content_key
 from shiftbench.images import evenly_spaced, take
-from shiftbench.metrics.probes import PROBES
 from shiftbench.records import CLEAN, Condition, Dataset, Sample, Skipped
-from shiftbench.registry import CLUSTERERS
+from shiftbench.runtime import processes
 from shiftbench.stability.axes import AXES
-from shiftbench.stability.choose_k import CRITERIA, parse_k
+from shiftbench.stability.choose_k import parse_k
 
-PROTOCOLS = ("frozen", "refit")
-CODE = 2  # raise it when a change alters results: what older code wrote is then computed anew
-ARGMAX = "argmax"  # the way to read a head's own clustering
-PROBE = "probe:"  # before a probe's name, where a clusterer's could stand
-AXES_OF = "axes:"  # before a clusterer's name: the stability of its partitions
+VERSION = 3  # raise it when a change alters results: what older code wrote is then computed anew
 
 
 @dataclass(frozen=True)
@@ -81,17 +77,29 @@ class Plan:
         """Encoders by slug."""
         return {candidate.slug: candidate.encoder for candidate in self.candidates}
 
-    def clusterings(self, candidate: Candidate) -> tuple[str, ...]:
-        """What makes partitions of an candidate's features."""
-        return (ARGMAX,) if candidate.is_head else self.clusterers
+    def clusterings(self, candidate: Candidate) -> tuple[Clustered, ...]:
+        """What makes partitions of a candidate's features."""
+        return (Own(),) if candidate.is_head else tuple(map(Clustered, self.clusterers))
 
-    def ways(self, candidate: Candidate) -> tuple[str, ...]:
-        """The clusterers and probes that an candidate's features are put through."""
-        return self.clusterings(candidate) + (() if candidate.is_head else tuple(PROBE + name for name in self.probes))
+    def readouts(self, candidate: Candidate) -> tuple[Readout, ...]:
+        """Everything that a candidate's features are put through, the stability of clusters aside."""
+        probes = () if candidate.is_head else tuple(map(Probed, self.probes))
+        return (*self.clusterings(candidate), *probes, Described())
 
-    def starts(self, way: str) -> int:
-        """Clusterings of one cell by a clusterer: one where the seed changes nothing."""
-        kind = clusterer_of(way)
+    def layout(self, readout: Readout) -> Layout:
+        """What a readout makes of each condition."""
+        seeds = self.starts(readout) if isinstance(readout, Clustered) else 1
+        return readout.layout(self.protocols, self.ks[0], len(self.data.classes), seeds)
+
+    def metrics(self, readout: Readout, condition: Condition, protocol: str) -> list[str]:
+        """The metrics of a readout under a condition and protocol."""
+        sample = self.samples[condition]
+        labelled = self.data.test.labels is not None and (isinstance(sample, Skipped) or sample.labels is not None)
+        return readout.metrics(protocol, shifted=condition.shift != CLEAN.shift, labelled=labelled)
+
+    def starts(self, readout: Clustered) -> int:
+        """Clusterings of one condition: one where the seed changes nothing."""
+        kind = readout.kind
         drawn = kind.limit is not None and len(self.data.train) > kind.limit
         return self.seeds if kind.seeded or drawn else 1
 
@@ -99,7 +107,7 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """The plain values that determine the numbers, besides encoder, clusterer and condition."""
         return {
-            "code": CODE,
+            "code": VERSION,
             "data": self.data.fingerprint,
             "limit": self.limit,
             "k": list(self.ks) if self.k_source == "estimated" else self.ks[0],
@@ -139,101 +147,60 @@ class Plan:
         """The axes of stability that are measured on features, and not on the partitions that are there anyway."""
         return tuple(name for name in self.axes if {"features", "views"} & set(AXES[name].needs))
 
-    def key(self, candidate: Candidate, way: str, condition: Condition) -> str:
-        """The hash of all that a cell's partitions depend on."""
-        axes = self.feature_axes if way.startswith(AXES_OF) else ()
-        who = [candidate.encoder.fingerprint, candidate.feature, way, axes]
+    def key(self, candidate: Candidate, readout: Readout, condition: Condition) -> str:
+        """The hash of all that is kept of a candidate, read out in one way, under a condition."""
+        axes = self.feature_axes if isinstance(readout, Stable) else ()
+        who = [candidate.encoder.fingerprint, candidate.feature, repr(readout), axes]
         return content_key([self.settings, who, self.about(condition), self.clusters(condition, 0)])
 
-    def path(self, candidate: Candidate, way: str, condition: Condition) -> Path:
-        """Where those partitions are kept."""
-        kind, suffix = ("stability", "json") if way.startswith(AXES_OF) else ("partitions", "npz")
-        name = way.removeprefix(AXES_OF).replace(":", "-")
-        return self.folder / kind / candidate.slug / candidate.feature / name / f"{condition.label}.{suffix}"
+    def path(self, candidate: Candidate, readout: Readout, condition: Condition) -> Path:
+        """Where that is kept."""
+        folder = self.folder / readout.folder / candidate.slug / candidate.feature / readout.path
+        return folder / f"{condition.label}.{readout.suffix}"
 
 
-def clusterer_of(way: str) -> Any:
-    """The class behind a clusterer's name."""
-    return Argmax if way == ARGMAX else CLUSTERERS.load(way)
-
-
-def make_plan(
-    checkpoint: EncoderLike | Sequence[EncoderLike],
-    *,
-    data: str | Mapping[str, Any] | Dataset,
-    shift: str | Sequence[str] | None,
-    floors: Sequence[str],
-    clusterer: str | Sequence[str],
-    probes: Sequence[str],
-    k: int | bool | str,
-    k_by: str,
-    seeds: int,
-    protocols: Sequence[str],
-    stability: str | Sequence[str],
-    feature: str | Sequence[str],
-    table: str,
-    seed: int,
-    limit: int | None,
-    batch_size: int,
-    dtype: str,
-    device: str,
-    cache: str | Path | None,
-    results: str | Path | None,
-) -> Plan:
-    """Resolve the arguments of :func:`shiftbench.evaluate`, which describes them.
+def make_plan(checkpoint: EncoderLike | Sequence[EncoderLike], options: Options) -> Plan:
+    """Resolve what :func:`shiftbench.evaluate` was given.
 
     Raises:
         InputError: an argument that cannot be used.
     """
-    for name, value in {"seeds": seeds, "batch_size": batch_size, "limit": limit}.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise InputError(f"{name}={value}: a whole number of at least 1 is needed.")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed={seed}: a whole number of at least 0 is needed.")
-    clusterers = _known("clusterer", clusterer, CLUSTERERS)
-    for name in clusterers:
-        CLUSTERERS.load(name)
-    if k_by not in CRITERIA:
-        raise unknown("criterion for k", k_by, CRITERIA)
-    dataset = _dataset(data)
+    dataset = _dataset(options.data)
     height, width = dataset.test.images.shape[-2:]
-    resolved = resolve_table(table, (height, width))
-    samples = {
-        c: _limited(s, dataset, limit) for c, s in resolve(_listed(shift), dataset, table=resolved, seed=seed).items()
-    }
-    dataset = replace(dataset, train=limited(dataset.train, limit))
-    ks, source = _clusters(k, dataset, samples)
-    encoders = load_encoders(checkpoint, _listed(floors), dataset, dtype, device)
+    table = resolve_table(options.table, (height, width))
+    resolved = resolve(options.shift, dataset, table=table, seed=options.seed)
+    samples = {condition: _limited(sample, dataset, options.limit) for condition, sample in resolved.items()}
+    dataset = replace(dataset, train=limited(dataset.train, options.limit))
+    ks, source = _clusters(options.k, dataset, samples)
+    encoders = load_encoders(checkpoint, options.floors, dataset, options.dtype, processes.device(options.device))
     plan = Plan(
         data=dataset,
-        candidates=make_candidates(encoders, _listed(feature)),
+        candidates=make_candidates(encoders, options.feature),
         samples=samples,
-        clusterers=clusterers,
-        probes=() if dataset.train.labels is None else _known("probe", probes, PROBES, may_be_empty=True),
+        clusterers=tuple(options.clusterer),
+        probes=() if dataset.train.labels is None else tuple(options.probes),
         ks=ks,
         k_source=source,
-        k_by=k_by,
-        seeds=seeds,
-        protocols=_known("protocol", protocols, PROTOCOLS),
-        axes=tuple(AXES)
-        if _listed(stability) == ["all"]
-        else _known("stability axis", stability, AXES, may_be_empty=True),
-        table=resolved,
-        seed=seed,
-        limit=limit,
-        batch_size=batch_size,
+        k_by=options.k_by,
+        seeds=options.seeds,
+        protocols=tuple(options.protocols),
+        axes=tuple(options.stability),
+        table=table,
+        seed=options.seed,
+        limit=options.limit,
+        batch_size=options.batch_size,
         folder=Path(),
-        cache=cache_folder(cache),
+        cache=cache_folder(options.cache),
     )
-    identity = [
-        plan.settings,
-        plan.clusterers,
-        plan.probes,
-        plan.axes,
-        [(*e.id, e.encoder.fingerprint) for e in plan.candidates],
-    ]
-    digest = content_key([*identity, [repr(condition) for condition in samples]])
-    return replace(plan, folder=Path(results or f"results/{dataset.name}-{digest[:8]}"))
+    return replace(plan, folder=Path(options.results or _folder(plan)))
+
+
+def _folder(plan: Plan) -> str:
+    """``results/DATA-HASH``, the same for the same evaluation."""
+    candidates = [(*candidate.id, candidate.encoder.fingerprint) for candidate in plan.candidates]
+    conditions = [repr(condition) for condition in plan.samples]
+    digest = content_key([plan.settings, plan.clusterers, plan.probes, plan.axes, candidates, conditions])
+    return f"results/{plan.data.name}-{digest[:8]}"
 
 
 def newest_run(runs: Path) -> Path:
@@ -248,21 +215,6 @@ def newest_run(runs: Path) -> Path:
             f"No finished run in {str(runs)!r}: train one with `shiftbench train`, or name an encoder with --checkpoint."
         )
     return max(finished, key=lambda file: (file.stat().st_mtime_ns, str(file))).parent
-
-
-def _listed(names: str | Sequence[str] | None) -> list[str]:
-    return [names] if isinstance(names, str) else list(names or ())
-
-
-def _known(kind: str, names: str | Sequence[str], known: Any, may_be_empty: bool = False) -> tuple[str, ...]:
-    """The names, each once, if all are known; ``module:attribute`` always is."""
-    listed = tuple(dict.fromkeys(_listed(names)))
-    for name in listed:
-        if name not in known and not (known is CLUSTERERS and ":" in name):
-            raise unknown(kind, name, known)
-    if not listed and not may_be_empty:
-        raise InputError(f"no {kind} is named: use one of {', '.join(known)}.")
-    return listed
 
 
 def _dataset(data: str | Mapping[str, Any] | Dataset) -> Dataset:

@@ -1,26 +1,26 @@
-"""The loop over cells: which are missing, who works on them, and where each one's features come from."""
+"""The loop over tasks: which are missing, who does them, and where each one's features come from."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from shiftbench.encoders.base import Encoder
-from shiftbench.evaluation.agreements import Agreements
 from shiftbench.evaluation.axes import measure_axes
 from shiftbench.evaluation.candidates import Candidate
-from shiftbench.evaluation.context import Cell, Work, cells_of, encode_for, features_of, positions
-from shiftbench.evaluation.partitions import Partitions
-from shiftbench.evaluation.plan import AXES_OF, Plan
-from shiftbench.evaluation.scoring import Fitted, fit, measure, reason
+from shiftbench.evaluation.context import Task, Work, encode_for, features_of, positions, tasks_of
+from shiftbench.evaluation.fitting import Fitted, fit, references
+from shiftbench.evaluation.partitions import Agreements, Partitions
+from shiftbench.evaluation.plan import Plan
+from shiftbench.evaluation.readouts import Readout, Stable
+from shiftbench.evaluation.scoring import measure, reason
 from shiftbench.features.cache import FeatureCache
-from shiftbench.features.encode import Found
-from shiftbench.metrics.internal import FrechetReference
+from shiftbench.features.encode import Features
 from shiftbench.records import CLEAN, Condition, Sample
 from shiftbench.results.tables import write_table
 from shiftbench.runtime import processes
@@ -28,28 +28,30 @@ from shiftbench.runtime.clock import Clock
 from shiftbench.runtime.console import progress, say
 from shiftbench.runtime.parallel import parallel_map
 
-PROBE = 64  # images on which features are looked at before everything is encoded
-OVERWRITE = ("missing", "always", "never")
+Missing = dict[int, list[Readout]]
+"""By the place of a candidate in the plan: the readouts that are not there."""
+
+LOOKED_AT = 64  # images on which features are looked at before everything is encoded
 
 
-def compute(plan: Plan, overwrite: str, workers: int, clock: Clock) -> set[str]:
-    """Fill every missing cell of the plan's folder, each condition under its own lock.
+def compute(plan: Plan, overwrite: str, workers: int, clock: Clock) -> Work | None:
+    """Do every missing task of the plan, each condition under its own lock.
 
     Args:
         plan: the evaluation.
-        overwrite: one of ``OVERWRITE``.
+        overwrite: "missing", "always" or "never", as :func:`shiftbench.evaluate` has it.
         workers: conditions worked on at once.
         clock: counts the time of each stage.
 
     Returns:
-        The slugs of the encoders of which something was computed.
+        What the tasks were done with; None where there was nothing to do.
     """
     todo = processes.broadcast(_todo(plan, overwrite) if not processes.rank() else {})
     if not todo:
-        return set()
-    chosen = sorted({i for cells in todo.values() for i, _ in cells})
+        return None
+    chosen = sorted({place for missing in todo.values() for place in missing})
     threads = 1 if processes.world() > 1 else workers  # processes that encode together must take the same order
-    work = _prepare(plan, [plan.candidates[i] for i in chosen], overwrite, threads, clock)
+    work = _prepare(plan, [plan.candidates[place] for place in chosen], overwrite, threads, clock)
     with progress("Scoring conditions", len(todo)) as advance:
         begun = time.perf_counter()
 
@@ -63,28 +65,35 @@ def compute(plan: Plan, overwrite: str, workers: int, clock: Clock) -> set[str]:
         # What another process was at is looked at again when everything else is done.
         busy = [condition for condition, ours in zip(todo, done, strict=True) if not ours]
         parallel_map(partial(score, wait=True), busy, threads)
-    return {plan.candidates[i].slug for i in chosen}
+    return work
 
 
-def _todo(plan: Plan, overwrite: str) -> dict[Condition, list[Cell]]:
-    """The missing cells of every condition that has some."""
+def _todo(plan: Plan, overwrite: str) -> dict[Condition, Missing]:
+    """What is missing of each condition, where something is."""
     conditions = [condition for condition, sample in plan.samples.items() if isinstance(sample, Sample)]
     todo = {condition: _missing(plan, condition, overwrite) for condition in conditions}
-    total, lacking = sum(len(list(cells_of(plan, one))) for one in conditions), sum(map(len, todo.values()))
+    total = sum(len(list(tasks_of(plan, condition))) for condition in conditions)
+    lacking = sum(len(readouts) for missing in todo.values() for readouts in missing.values())
     if lacking < total:
         say(f"Going on in {plan.folder}: {total - lacking} of {total} cells are there already")
-    return {condition: cells for condition, cells in todo.items() if cells}
+    return {condition: missing for condition, missing in todo.items() if missing}
 
 
-def _missing(plan: Plan, condition: Condition, overwrite: str) -> list[Cell]:
-    def needed(cell: Cell) -> bool:
-        candidate, way = plan.candidates[cell[0]], cell[1]
-        kind = Agreements if way.startswith(AXES_OF) else Partitions
-        kept = None if overwrite == "always" else kind.load(plan.path(candidate, way, condition))
-        stale = kept is None or kept.key != plan.key(candidate, way, condition)
-        return stale or (overwrite == "missing" and kept is not None and not kept.ok)
+def _missing(plan: Plan, condition: Condition, overwrite: str) -> Missing:
+    places = {candidate.id: place for place, candidate in enumerate(plan.candidates)}
+    missing: Missing = {}
+    for task in tasks_of(plan, condition):
+        if _is_missing(task, overwrite):
+            missing.setdefault(places[task.candidate.id], []).append(task.readout)
+    return missing
 
-    return [cell for cell in cells_of(plan, condition) if needed(cell)]
+
+def _is_missing(task: Task, overwrite: str) -> bool:
+    if overwrite == "always":
+        return True
+    kind = Agreements if isinstance(task.readout, Stable) else Partitions
+    kept = kind.load(task.path)
+    return kept is None or kept.key != task.key or (overwrite == "missing" and not kept.ok)
 
 
 def _prepare(plan: Plan, candidates: Sequence[Candidate], overwrite: str, workers: int, clock: Clock) -> Work:
@@ -93,7 +102,7 @@ def _prepare(plan: Plan, candidates: Sequence[Candidate], overwrite: str, worker
     train = Sample(plan.data.train.labels, np.arange(len(plan.data.train)), images=plan.data.train.images)
     about = {"data": plan.data.fingerprint, "split": "train", "rows": len(plan.data.train)}
     fits: dict[tuple[str, str], Fitted | Exception] = {}
-    clean: Found = {}
+    clean: Features = {}
     slugs = list(dict.fromkeys(candidate.slug for candidate in candidates))
     with progress("Fitting clusters", len(slugs)) as advance:
 
@@ -112,14 +121,17 @@ def _prepare(plan: Plan, candidates: Sequence[Candidate], overwrite: str, worker
 
 
 def _look(plan: Plan, encoder: Encoder) -> None:
-    """Say what looks wrong about a network's features before they are all computed; what fails is a matter of cells."""
+    """Say what looks wrong about a network's features before they are all computed."""
     rows = plan.sample(CLEAN).rows
     if processes.rank() or not encoder.castable or rows is None:
         return
-    probe = plan.data.test.images[np.asarray(rows)[:: max(1, len(rows) // PROBE)][:PROBE]]
-    with suppress(Exception):
-        for warning in encoder.check(probe):
-            say(warning if warning.startswith(encoder.name) else f"{encoder.name}: {warning}")
+    images = plan.data.test.images[np.asarray(rows)[:: max(1, len(rows) // LOOKED_AT)][:LOOKED_AT]]
+    try:
+        warnings = encoder.check(images)
+    except Exception as error:  # a stranger's network; its failure is told in its rows, and here at once
+        warnings = [f"{encoder.name} fails: {reason(error)}"]
+    for warning in warnings:
+        say(warning if warning.startswith(encoder.name) else f"{encoder.name}: {warning}")
 
 
 def _fit(
@@ -134,55 +146,49 @@ def _fit(
         if fitted.choice is not None:
             write_table(fitted.choice.table, plan.folder / "k" / f"{candidate.slug}-{candidate.feature}")
         with clock("measure"):
-            for split in dict.fromkeys(one.split for one in plan.samples if one.shift != "clean"):
-                pair = plan.samples.get(Condition("clean", split=split))
+            for split in dict.fromkeys(condition.split for condition in plan.samples if condition.shift != CLEAN.shift):
+                pair = plan.samples.get(Condition(CLEAN.shift, split=split))
                 if isinstance(pair, Sample):
-                    fitted.references[split] = FrechetReference(fitted.prepare(clean[positions(plan, pair)]))
+                    fitted.references[split] = references(fitted.prepare(clean[positions(plan, pair)]))
     except Exception as error:  # whatever these features do to what is fitted to them, other candidates go on
         return error
     return fitted
 
 
 def _score(work: Work, condition: Condition, wait: bool) -> bool:
-    """All cells of one condition, each kept at once, whatever becomes of the others; False if another process has it."""
+    """All tasks of one condition, each kept at once, whatever becomes of the others; False if another process has it."""
     plan = work.plan
     with _claimed(plan, condition, wait) as ours:
         if not ours:
             return False
-        cells = processes.broadcast(_missing(plan, condition, work.overwrite) if not processes.rank() else [])
-        candidates = [plan.candidates[i] for i in dict.fromkeys(i for i, _ in cells)]
-        able = [one for one in candidates if processes.rank() or isinstance(work.fits[one.id], Fitted)]
+        missing = processes.broadcast(_missing(plan, condition, work.overwrite) if not processes.rank() else {})
+        candidates = {place: plan.candidates[place] for place in missing}
+        able = [one for one in candidates.values() if processes.rank() or isinstance(work.fits[one.id], Fitted)]
         raw = features_of(work, condition, able)
-        for candidate in candidates if not processes.rank() else ():
-            ways = [way for i, way in cells if plan.candidates[i] is candidate]
-            _keep(work, condition, candidate, ways, raw.get((candidate.slug, candidate.raw)))
+        for place, candidate in candidates.items() if not processes.rank() else ():
+            tasks = [Task(plan, candidate, readout, condition) for readout in missing[place]]
+            _keep(work, candidate, tasks, raw.get((candidate.slug, candidate.raw)))
     return True
 
 
-def _keep(
-    work: Work, condition: Condition, candidate: Candidate, ways: Sequence[str], raw: np.ndarray | Exception | None
-) -> None:
-    """Compute and write the cells of one candidate."""
-    plan, fitted = work.plan, work.fits[candidate.id]
-    failure, features = "", np.empty((0, 0), np.float32)
+def _keep(work: Work, candidate: Candidate, tasks: Sequence[Task], raw: np.ndarray | Exception | None) -> None:
+    """Do and write the tasks of one candidate under one condition."""
+    fitted, failure, features = work.fits[candidate.id], "", np.empty((0, 0), np.float32)
     if isinstance(fitted, Exception):
         failure = f"on the clean training split: {reason(fitted)}"
     elif isinstance(raw, np.ndarray):
         features = fitted.prepare(raw)
     else:
         failure = reason(raw)
-    for way in ways:
-        key = plan.key(candidate, way, condition)
+    for task in tasks:
         kept: Partitions | Agreements
-        if way.startswith(AXES_OF):
-            kept = (
-                Agreements(key, reason=failure) if failure else measure_axes(work, condition, candidate, way, features)
-            )
+        if isinstance(task.readout, Stable):
+            kept = Agreements(task.key, reason=failure) if failure else measure_axes(work, task, features)
         elif isinstance(fitted, Exception) or failure:
-            kept = Partitions.failed(key, failure)
+            kept = Partitions.failed(task.key, failure)
         else:
-            kept = measure(plan, candidate, condition, way, fitted, features, work.clock)
-        kept.save(plan.path(candidate, way, condition))
+            kept = measure(task, fitted, features, work.clock)
+        kept.save(task.path)
 
 
 @contextmanager

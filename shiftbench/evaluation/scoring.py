@@ -1,100 +1,64 @@
-"""One candidate under one condition: features in, partitions by every clusterer and probe out, with their scores."""
+"""One task: features in, partitions by a clusterer or probe out, with all their scores."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from shiftbench.clustering.base import Partition
 from shiftbench.errors import InputError
-from shiftbench.evaluation.candidates import Candidate
+from shiftbench.evaluation.context import Task
+from shiftbench.evaluation.fitting import Fitted, Mappings, cluster
 from shiftbench.evaluation.partitions import Partitions, Scores
-from shiftbench.evaluation.plan import ARGMAX, PROBE, Plan, clusterer_of
-from shiftbench.metrics.external import contingency, match, recalls, scores
-from shiftbench.metrics.internal import FrechetReference, collapsed, drift, entropy, silhouette
-from shiftbench.metrics.probes import PROBES
+from shiftbench.evaluation.readouts import Clustered, Described, Own, Probed
+from shiftbench.metrics.external import contingency, recalls, scores
 from shiftbench.metrics.robustness import chance_level
-from shiftbench.records import CLEAN, Condition
+from shiftbench.records import CLEAN
+from shiftbench.registry import METRICS
 from shiftbench.results.resample import image_replicates, mean_over_seeds
 from shiftbench.runtime.clock import Clock
-from shiftbench.stability.choose_k import Choice, choose_k
-
-FEATURES = "features"  # the pseudo-clusterer of what describes features alone
-PROBE_METRICS = ("acc", "mean_recall", "worst_class")
-SILHOUETTE_IMAGES = 1000
-
-Mappings = Sequence[np.ndarray | None]
-Prepare = Callable[[np.ndarray], np.ndarray]
 
 
-@dataclass
-class Fitted:
-    """All that was fitted on the clean training split of one candidate.
+@dataclass(frozen=True)
+class Made:
+    """Partitions before they are scored.
 
     Attributes:
-        prepare: raw features to those that are clustered.
-        k: number of clusters.
-        choice: how k was estimated, None where it was not.
-        clusterings: by clusterer, one per seed, or why there are none.
-        mappings: by clusterer, int64 (k,) per seed, the class of each cluster; None without labels.
-        probes: by name, fitted, or why not.
-        references: by split, the clean features as Frechet's distance needs them.
+        protocols: names of the P protocols.
+        ks: int64 (P,), number of clusters of each.
+        labels: int64 (P, S, N), the cluster of each image.
+        mappings: for each protocol, int64 (k,) per seed, the class of each cluster; None for the best mapping.
+        note: what a reader of the scores must know.
     """
 
-    prepare: Prepare
-    k: int
-    choice: Choice | None = None
-    clusterings: dict[str, Sequence[Partition] | Exception] = field(default_factory=dict)
-    mappings: dict[str, Mappings] = field(default_factory=dict)
-    probes: dict[str, Any] = field(default_factory=dict)
-    references: dict[str, FrechetReference] = field(default_factory=dict)
+    protocols: tuple[str, ...]
+    ks: np.ndarray
+    labels: np.ndarray
+    mappings: Sequence[Mappings]
+    note: str = ""
+
+    def each(self, score: Callable[[np.ndarray, np.ndarray | None], Any]) -> list[list[Any]]:
+        """The score of each partition (N,) and its mapping, protocol by protocol and seed by seed."""
+        return [
+            [score(partition, mapping) for partition, mapping in zip(*pair, strict=True)]
+            for pair in zip(self.labels, self.mappings, strict=True)
+        ]
 
 
-def fit(plan: Plan, candidate: Candidate, raw: np.ndarray, clock: Clock) -> Fitted:
-    """Fit everything on the clean training split's features, float32 (N, D).
-
-    Raises:
-        InputError: the features cannot be prepared, or k cannot be estimated.
-    """
-    prepare = _preparation(candidate.steps, raw)
-    features, truth = prepare(raw), plan.data.train.labels
-    k, choice = plan.ks[0], None
-    if plan.k_source == "estimated":
-        with clock("choose k"):
-            choice = choose_k(features, plan.ks, clusterer=plan.clusterers[0], seed=plan.seed)
-        chosen = choice.chosen[plan.k_by]
-        if chosen is None:
-            raise InputError(f"no k from {plan.ks[0]} to {plan.ks[-1]} satisfies the criterion {plan.k_by}")
-        k = chosen
-    fitted = Fitted(prepare, k, choice)
-    for name in plan.clusterings(candidate):
-        with clock("cluster"):
-            fitted.clusterings[name] = found = _attempt(partial(_cluster, plan, name, features, k))
-        if truth is not None and not isinstance(found, Exception):
-            fitted.mappings[name] = [_classes_of_clusters(truth, one.labels, k) for one in found]
-    for name in plan.probes if not candidate.is_head else ():
-        with clock("probe"):
-            fitted.probes[name] = _attempt(partial(PROBES[name]().fit, features, truth))
-    return fitted
-
-
-def measure(
-    plan: Plan, candidate: Candidate, condition: Condition, way: str, fitted: Fitted, features: np.ndarray, clock: Clock
-) -> Partitions:
-    """The partitions of prepared features by one clusterer or probe, with all their scores."""
-    key = plan.key(candidate, way, condition)
+def measure(task: Task, fitted: Fitted, features: np.ndarray, clock: Clock) -> Partitions:
+    """What a readout makes of prepared features float32 (N, D), with all scores; a failure has its reason."""
     try:
-        if way == FEATURES:
-            with clock("measure"):
-                return _describe(key, condition, fitted, features)
-        made = _probe if way.startswith(PROBE) else _partition
-        return made(plan, key, condition, way, fitted, features, clock)
+        if isinstance(task.readout, Described):
+            return _describe(task, fitted, features, clock)
+        if isinstance(task.readout, Probed):
+            return _probe(task, task.readout, fitted, features, clock)
+        assert isinstance(task.readout, Clustered)
+        return _partition(task, task.readout, fitted, features, clock)
     except InputError as error:
-        return Partitions.failed(key, str(error))
+        return Partitions.failed(task.key, str(error))
 
 
 def reason(error: Exception | None) -> str:
@@ -102,185 +66,144 @@ def reason(error: Exception | None) -> str:
     return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 
-def _attempt(make: Callable[[], Any]) -> Any:
-    try:
-        return make()
-    except Exception as error:  # a clusterer may be a stranger's code
-        return error
-
-
-def _preparation(steps: Sequence[str], train: np.ndarray) -> Prepare:
-    """L2 normalisation and PCA whitening, the latter fitted on the training features."""
-
-    def unit(features: np.ndarray) -> np.ndarray:
-        lengths = np.linalg.norm(features, axis=1, keepdims=True)
-        return features / np.maximum(lengths, np.finfo(np.float32).tiny)
-
-    first = unit if "l2" in steps else np.asarray
-    if "whiten" not in steps:
-        return first
-    from sklearn.decomposition import PCA
-
-    pca = PCA(whiten=True, random_state=0).fit(first(train))
-    kept = pca.explained_variance_ > 1e-7 * pca.explained_variance_[0]  # whitened rounding errors would be noise
-    return lambda features: pca.transform(first(features))[:, kept].astype(np.float32)
-
-
-def _cluster(plan: Plan, name: str, features: np.ndarray, k: int) -> Sequence[Partition]:
-    found: Sequence[Partition] = clusterer_of(name)().fit_seeds(features, k, range(plan.starts(name)))
-    return found
-
-
-def _classes_of_clusters(truth: np.ndarray, partition: np.ndarray, k: int) -> np.ndarray:
-    """int64 (k,), -1 for a cluster without a class: one left over, or one without members."""
-    matched = match(contingency(truth, partition))
-    return np.pad(matched, (0, max(0, k - len(matched))), constant_values=-1)
-
-
-def _describe(key: str, condition: Condition, fitted: Fitted, features: np.ndarray) -> Partitions:
-    distance = fitted.references[condition.split].distance(features)
+def _describe(task: Task, fitted: Fitted, features: np.ndarray, clock: Clock) -> Partitions:
+    known = {"features": features, "labels": task.sample.labels, "seed": task.plan.seed}
+    with clock("measure"):
+        names = task.plan.metrics(task.readout, task.condition, "")
+        found = {name: np.array([[_value(name, known, task, fitted)]]) for name in names}
     nothing = np.empty((1, 1, 0), np.int16)
-    return Partitions(key, ("",), np.zeros(1, np.int64), nothing, {"frechet": np.array([[distance]])})
+    return Partitions(task.key, ("",), np.zeros(1, np.int64), nothing, found)
 
 
-def _probe(
-    plan: Plan, key: str, condition: Condition, way: str, fitted: Fitted, features: np.ndarray, clock: Clock
-) -> Partitions:
-    probe, truth = fitted.probes[way.removeprefix(PROBE)], plan.sample(condition).labels
+def _probe(task: Task, readout: Probed, fitted: Fitted, features: np.ndarray, clock: Clock) -> Partitions:
+    probe = fitted.probes[readout]
     if isinstance(probe, Exception):
-        return Partitions.failed(key, f"on the clean training split: {reason(probe)}")
+        return Partitions.failed(task.key, f"on the clean training split: {reason(probe)}")
     with clock("probe"):
         labels = probe.predict(features)[None, None]
-    classes = np.arange(len(plan.data.classes))
-    return _scored(
-        plan,
-        key,
-        condition,
-        ("frozen",),
-        np.array([len(classes)]),
-        labels,
-        [[classes]],
-        {},
-        "",
-        truth,
-        clock,
-        PROBE_METRICS,
-    )
+    classes = np.arange(len(task.plan.data.classes))
+    return _scored(task, Made(("frozen",), np.array([len(classes)]), labels, [[classes]]), {}, clock)
 
 
-def _partition(
-    plan: Plan, key: str, condition: Condition, way: str, fitted: Fitted, features: np.ndarray, clock: Clock
-) -> Partitions:
-    """Frozen clusters applied and clusters made anew."""
-    clusterings = fitted.clusterings[way]
+def _partition(task: Task, readout: Clustered, fitted: Fitted, features: np.ndarray, clock: Clock) -> Partitions:
+    """Frozen clusters applied, and clusters made anew."""
+    clusterings, plan = fitted.clusterings[readout], task.plan
     if isinstance(clusterings, Exception):
-        return Partitions.failed(key, f"on the clean training split: {reason(clusterings)}")
-    k = fitted.k if way == ARGMAX else plan.clusters(condition, fitted.k)
-    truth = plan.sample(condition).labels
-    made: dict[str, list[np.ndarray]] = {}
+        return Partitions.failed(task.key, f"on the clean training split: {reason(clusterings)}")
+    ks = {"frozen": fitted.k, "refit": fitted.k}
+    if not isinstance(readout, Own):
+        ks["refit"] = plan.clusters(task.condition, fitted.k)
+    labels: dict[str, list[np.ndarray]] = {}
     notes: list[str] = []
     with clock("cluster"):
         if "frozen" in plan.protocols:
-            made["frozen"] = [one.predict(features) for one in clusterings]
-            notes += [one.note for one in clusterings]
+            labels["frozen"] = [partition.predict(features) for partition in clusterings]
+            notes += [partition.note for partition in clusterings]
         if "refit" in plan.protocols:
-            anew = _cluster(plan, way, features, k)
-            made["refit"] = [one.labels for one in anew]
-            notes += [one.note for one in anew]
-    labels = np.array([made[protocol] for protocol in plan.protocols])
-    with clock("measure"):
-        inner = _inner(plan, features, labels, clusterings, {"frozen": fitted.k, "refit": k}, condition)
-    known = fitted.mappings.get(way)
-    none: Mappings = [None] * labels.shape[1]
+            anew = cluster(plan, readout, features, ks["refit"])
+            labels["refit"] = [partition.labels for partition in anew]
+            notes += [partition.note for partition in anew]
     # The frozen protocol scores with the map from clusters to classes that was fitted on the clean training split.
-    maps = [known if protocol == "frozen" and known is not None else none for protocol in plan.protocols]
-    ks = np.array([fitted.k if protocol == "frozen" else k for protocol in plan.protocols])
-    note = "; ".join(dict.fromkeys(filter(None, notes)))
-    return _scored(plan, key, condition, plan.protocols, ks, labels, maps, inner, note, truth, clock)
+    best: Mappings = [None] * len(clusterings)
+    mappings = {"frozen": fitted.mappings.get(readout, best), "refit": best}
+    made = Made(
+        plan.protocols,
+        np.array([ks[protocol] for protocol in plan.protocols]),
+        np.array([labels[protocol] for protocol in plan.protocols]),
+        [mappings[protocol] for protocol in plan.protocols],
+        "; ".join(dict.fromkeys(filter(None, notes))),
+    )
+    with clock("measure"):
+        inner = _inner(task, made, fitted, features, clusterings)
+    return _scored(task, made, inner, clock)
 
 
 def _inner(
-    plan: Plan,
-    features: np.ndarray,
-    labels: np.ndarray,
-    clusterings: Sequence[Partition],
-    ks: Mapping[str, int],
-    condition: Condition,
+    task: Task, made: Made, fitted: Fitted, features: np.ndarray, clusterings: Sequence[Partition]
 ) -> dict[str, np.ndarray]:
-    """What needs no labels, (P, S): silhouette, masses of the clusters, and how far frozen clusters have moved."""
-    found = {
-        "silhouette": silhouette(features, labels, limit=SILHOUETTE_IMAGES, seed=plan.seed),
-        "entropy": np.array(
-            [[entropy(one, ks[p]) for one in row] for p, row in zip(plan.protocols, labels, strict=True)]
-        ),
-        "collapsed": np.array(
-            [[collapsed(one, ks[p]) for one in row] for p, row in zip(plan.protocols, labels, strict=True)]
-        ),
-    }
-    if "frozen" in plan.protocols and condition.shift != "clean":
-        moved = np.full(labels.shape[:2], np.nan)
-        frozen = plan.protocols.index("frozen")
-        moved[frozen] = [
-            drift(one.centers, features, row) for one, row in zip(clusterings, labels[frozen], strict=True)
-        ]
-        found["drift"] = moved
+    """What does not follow from a table of classes and clusters, by metric: float64 (P, S), NaN where it is not measured."""
+    names = {protocol: task.plan.metrics(task.readout, task.condition, protocol) for protocol in made.protocols}
+    truth = task.sample.labels
+    known = {"features": features, "labels": truth, "seed": task.plan.seed}
+    found: dict[str, np.ndarray] = {}
+    for name in dict.fromkeys(name for some in names.values() for name in some):
+        metric = METRICS[name]
+        if metric.of_table:
+            continue
+        if metric.batched:
+            found[name] = _value(name, known | {"partition": made.labels}, task, fitted)
+            continue
+        found[name] = np.full(made.labels.shape[:2], np.nan)
+        for p, protocol in enumerate(made.protocols):
+            for s, partition in enumerate(made.labels[p] if name in names[protocol] else ()):
+                own = {"partition": partition, "k": int(made.ks[p]), "centers": clusterings[s].centers}
+                if truth is not None:
+                    own |= {"table": contingency(truth, partition), "mapping": made.mappings[p][s]}
+                found[name][p, s] = _value(name, known | own, task, fitted)
     return found
 
 
-def _scored(
-    plan: Plan,
-    key: str,
-    condition: Condition,
-    protocols: tuple[str, ...],
-    ks: np.ndarray,
-    labels: np.ndarray,
-    maps: Sequence[Mappings],
-    inner: Scores,
-    note: str,
-    truth: np.ndarray | None,
-    clock: Clock,
-    metrics: Sequence[str] | None = None,
-) -> Partitions:
+def _value(name: str, known: Mapping[str, Any], task: Task, fitted: Fitted) -> Any:
+    """A metric's value.
+
+    Raises:
+        InputError: it failed.
+    """
+    needs = METRICS[name].needs
+    try:
+        if needs[0] == "clean_features":
+            compare = fitted.references[task.condition.split][name]
+            return compare(*(known[need] for need in needs[1:]))
+        return METRICS.load(name)(*(known[need] for need in needs))
+    except InputError:
+        raise
+    except Exception as error:  # it may be a stranger's code
+        raise InputError(f"the metric {name} failed: {type(error).__name__}: {error}") from error
+
+
+def _scored(task: Task, made: Made, inner: Scores, clock: Clock) -> Partitions:
     """Partitions with the scores that labels allow."""
+    truth = task.sample.labels
     if truth is None:
-        return Partitions(key, protocols, ks, labels, inner, note=note)
+        return Partitions(task.key, made.protocols, made.ks, made.labels, inner, note=made.note)
+    takes = task.readout.takes
+    names = [name for name, metric in METRICS.items() if takes(metric) and metric.of_table]
+
+    def table_scores(partition: np.ndarray, mapping: np.ndarray | None) -> dict[str, float]:
+        return scores(contingency(truth, partition), mapping)
+
+    def by_name(cells: list[list[dict[str, float]]]) -> dict[str, np.ndarray]:
+        return {name: np.array([[cell[name] for cell in row] for row in cells]) for name in names}
+
+    def chance_levels(partition: np.ndarray, mapping: np.ndarray | None) -> dict[str, float]:
+        return {name: chance_level(truth, partition, mapping, name) for name in names}
+
     with clock("score"):
-        grid = [
-            [scores(contingency(truth, one), mapping) for one, mapping in zip(row, row_maps, strict=True)]
-            for row, row_maps in zip(labels, maps, strict=True)
-        ]
-        names = list(grid[0][0]) if metrics is None else list(metrics)
-        outer = {name: np.array([[cell[name] for cell in row] for row in grid]) for name in names}
-        by_class = np.array(
-            [
-                [recalls(contingency(truth, one), mapping) for one, mapping in zip(row, row_maps, strict=True)]
-                for row, row_maps in zip(labels, maps, strict=True)
-            ]
-        )
-        chance: dict[str, np.ndarray] = {}
-        if condition.shift == "clean":
-            chance = {
-                name: np.array(
-                    [
-                        [chance_level(truth, one, mapping, name) for one, mapping in zip(row, row_maps, strict=True)]
-                        for row, row_maps in zip(labels, maps, strict=True)
-                    ]
-                )
-                for name in names
-            }
+        outer = by_name(made.each(table_scores))
+        by_class = made.each(lambda partition, mapping: recalls(contingency(truth, partition), mapping))
+        chance = by_name(made.each(chance_levels)) if task.condition.shift == CLEAN.shift else {}
     with clock("resample"):
-        places = _places(plan, condition)
-        drawn = [
-            mean_over_seeds(image_replicates(truth, *pair, seed=plan.seed, **places))
-            for pair in zip(labels, maps, strict=True)
+        resampled = [
+            mean_over_seeds(image_replicates(truth, *pair, seed=task.plan.seed, **_places(task)))
+            for pair in zip(made.labels, made.mappings, strict=True)
         ]
-    replicates = {name: np.stack([one[name] for one in drawn]) for name in names}
-    return Partitions(key, protocols, ks, labels, outer | dict(inner), chance, replicates, by_class, note)
+        replicates = {name: np.stack([means[name] for means in resampled]) for name in names}
+    return Partitions(
+        key=task.key,
+        protocols=made.protocols,
+        ks=made.ks,
+        labels=made.labels,
+        scores=outer | dict(inner),
+        chance=chance,
+        replicates=replicates,
+        recalls=np.array(by_class),
+        note=made.note,
+    )
 
 
-def _places(plan: Plan, condition: Condition) -> dict[str, Any]:
+def _places(task: Task) -> dict[str, Any]:
     """Which clean images a sample's are versions of, so that they are resampled together; nothing for other pictures."""
-    rows, clean = plan.sample(condition).rows, plan.sample(CLEAN).rows
+    rows, clean = task.sample.rows, task.plan.sample(CLEAN).rows
     if rows is None:
         return {}
     assert clean is not None

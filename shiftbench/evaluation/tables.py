@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from shiftbench.evaluation.agreements import Agreements
 from shiftbench.evaluation.candidates import Candidate
-from shiftbench.evaluation.partitions import Partitions, Scores
-from shiftbench.evaluation.plan import AXES_OF, PROBE, Plan
-from shiftbench.evaluation.scoring import FEATURES, PROBE_METRICS
-from shiftbench.records import Condition, Skipped
+from shiftbench.evaluation.partitions import Agreements, Partitions, Scores
+from shiftbench.evaluation.plan import Plan
+from shiftbench.evaluation.readouts import Clustered, Layout, Readout, Stable
+from shiftbench.records import CLEAN, Condition, Skipped
 from shiftbench.registry import METRICS
 from shiftbench.results.tables import cells_table, recall_table, replicates_table, stability_table
 from shiftbench.runtime.parallel import parallel_map
@@ -22,7 +21,14 @@ from shiftbench.stability.axes import AXES, Measured, initialization, shift, tra
 
 Rows = list[dict[str, Any]]
 SKIPPED = "skipped"  # the key of what was never to be computed
-MAKERS = {"cells": cells_table, "recall": recall_table, "stability": stability_table, "replicates": replicates_table}
+CHANCE = "chance"  # the shift of scores with permuted labels
+MAKERS = {
+    "cells": cells_table,
+    "recall": recall_table,
+    "stability": stability_table,
+    "replicates": replicates_table,
+}
+_NOTHING = {"mean": np.nan, "sd": np.nan, "ci_low": np.nan, "ci_high": np.nan, "n_pairs": 0}
 
 
 def tabulate(plan: Plan, workers: int) -> dict[str, pd.DataFrame]:
@@ -32,98 +38,122 @@ def tabulate(plan: Plan, workers: int) -> dict[str, pd.DataFrame]:
         plan: the evaluation.
         workers: candidates worked on at once.
     """
-    found = parallel_map(lambda candidate: _Candidate(plan, candidate).rows(), plan.candidates, workers)
-    rows = {name: [row for part in found for row in part[name]] for name in MAKERS}
+    parts = parallel_map(lambda candidate: _rows_of(plan, candidate), plan.candidates, workers)
+    rows = {name: [row for part in parts for row in part[name]] for name in MAKERS}
     rows["stability"] += _training_seeds(plan)
     return {name: make(rows[name]) for name, make in MAKERS.items()}
 
 
-class _Candidate:
-    """What is kept of one candidate, put through every clusterer and probe, as rows."""
+def _rows_of(plan: Plan, candidate: Candidate) -> dict[str, Rows]:
+    """Rows by table, of everything that is kept of one candidate."""
+    rows: dict[str, Rows] = {name: [] for name in MAKERS}
+    for readout in plan.readouts(candidate):
+        clean: dict[str, _Kept] = {}
+        for condition in plan.samples:
+            kept = _Kept.of(plan, candidate, readout, condition)
+            rows["cells"] += kept.cells(condition, kept.partitions.scores)
+            if condition.shift == CLEAN.shift:
+                clean[condition.split] = kept
+                chance = Condition(CHANCE, split=condition.split)
+                rows["cells"] += kept.cells(chance, kept.partitions.chance)
+            rows["recall"] += kept.recalls()
+            rows["replicates"] += kept.replicates()
+            if readout.is_clustering:
+                rows["stability"] += kept.stability(clean[condition.split])
+    return rows
 
-    def __init__(self, plan: Plan, candidate: Candidate) -> None:
-        self.plan, self.candidate = plan, candidate
 
-    def rows(self) -> dict[str, Rows]:
-        """Rows by table."""
-        found: dict[str, Rows] = {name: [] for name in MAKERS}
-        for way in (*self.plan.ways(self.candidate), FEATURES):
-            clean: dict[str, Partitions] = {}
-            for condition in self.plan.samples:
-                is_clean = condition.shift == "clean"
-                if way == FEATURES and is_clean:
-                    continue
-                kept = _kept(self.plan, self.candidate, way, condition)
-                found["cells"] += self._cells(way, condition, kept, kept.scores)
-                if is_clean:
-                    clean[condition.split] = kept
-                    chance = Condition("chance", split=condition.split)
-                    found["cells"] += self._cells(way, chance, kept, kept.chance, only_labels=True)
-                found["recall"] += self._recalls(way, condition, kept)
-                found["replicates"] += self._replicates(way, condition, kept)
-                if way in self.plan.clusterings(self.candidate):
-                    found["stability"] += self._stability(way, condition, kept, clean[condition.split])
-        return found
+@dataclass(frozen=True)
+class _Kept:
+    """What is kept of one candidate, read out in one way, under one condition."""
 
-    def _keys(self, way: str, condition: Condition, k: int) -> dict[str, Any]:
-        encoder = self.candidate.encoder
-        is_clustering = way in self.plan.clusterings(self.candidate)
+    plan: Plan
+    candidate: Candidate
+    readout: Readout
+    condition: Condition
+    partitions: Partitions
+
+    @classmethod
+    def of(cls, plan: Plan, candidate: Candidate, readout: Readout, condition: Condition) -> _Kept:
+        """As it is in the plan's folder."""
+        sample = plan.samples[condition]
+        if isinstance(sample, Skipped):
+            partitions = Partitions.failed(SKIPPED, sample.reason)
+        else:
+            kept = Partitions.load(plan.path(candidate, readout, condition))
+            partitions = kept or Partitions.failed("", "not computed")
+        return cls(plan, candidate, readout, condition, partitions)
+
+    @property
+    def n(self) -> int:
+        """The number of images."""
+        sample = self.plan.samples[self.condition]
+        return 0 if isinstance(sample, Skipped) else sample.n
+
+    @property
+    def layout(self) -> Layout:
+        """Of what is kept, or of what would have been."""
+        kept = self.partitions
+        if not kept.ok:
+            return self.plan.layout(self.readout)
+        return [(name, int(k), kept.labels.shape[1]) for name, k in zip(kept.protocols, kept.ks, strict=True)]
+
+    def keys(self, k: int, condition: Condition | None = None) -> dict[str, Any]:
+        """The columns that say what a row is about."""
+        encoder, place = self.candidate.encoder, condition or self.condition
         return {
             "encoder": encoder.name,
             "train_seed": encoder.train_seed,
             "data": self.plan.data.name,
-            "split": condition.split,
-            "shift": condition.shift,
-            "corruption": condition.corruption,
-            "severity": condition.severity,
-            "table": condition.table,
+            "split": place.split,
+            "shift": place.shift,
+            "corruption": place.corruption,
+            "severity": place.severity,
+            "table": place.table,
             "feature": self.candidate.feature,
-            "clusterer": way,
+            "clusterer": self.readout.name,
             "k": k,
-            "k_source": self.plan.k_source if is_clustering else "true" if way != FEATURES else "",
+            "k_source": self.readout.k_source(self.plan.k_source),
             "selection": encoder.selection,
         }
 
-    def _cells(
-        self, way: str, condition: Condition, kept: Partitions, scores: Scores, only_labels: bool = False
-    ) -> Rows:
-        sample = self.plan.samples.get(condition.clean if condition.shift == "chance" else condition)
-        labelled = isinstance(sample, Skipped) or (sample is not None and sample.labels is not None)
-        labelled = labelled and self.plan.data.test.labels is not None
-        n = 0 if isinstance(sample, Skipped) or sample is None else sample.n
+    def cells(self, condition: Condition, scores: Scores) -> Rows:
+        """A row per protocol, metric and seed.
+
+        Args:
+            condition: this one, or that of chance.
+            scores: by metric (P, S).
+        """
         rows = []
-        for p, (protocol, k, seeds) in enumerate(_layout(self.plan, way, kept)):
-            shared = self._keys(way, condition, k) | {
+        for p, (protocol, k, seeds) in enumerate(self.layout):
+            shared = self.keys(k, condition) | {
                 "protocol": protocol,
                 "fit_split": {"frozen": "train", "refit": "test"}.get(protocol, ""),
-                "n": n,
+                "n": self.n,
             }
-            for metric in _metrics(way, condition, protocol, labelled, only_labels):
+            for name in self.plan.metrics(self.readout, self.condition, protocol):
+                metric = METRICS[name]
+                if condition.shift == CHANCE and not metric.of_table:
+                    continue
                 for seed in range(seeds):
-                    value = float(scores[metric][p, seed]) if kept.ok else np.nan
-                    rows.append(
-                        shared
-                        | {
-                            "seed": seed,
-                            "metric": metric,
-                            "value": value,
-                            "higher_is_better": METRICS[metric].higher_is_better,
-                        }
-                        | _outcome(kept, value)
-                    )
+                    value = float(scores[name][p, seed]) if self.partitions.ok else np.nan
+                    own = {"seed": seed, "metric": name, "value": value, "higher_is_better": metric.higher_is_better}
+                    rows.append(shared | own | self.outcome(value))
         return rows
 
-    def _recalls(self, way: str, condition: Condition, kept: Partitions) -> Rows:
+    def recalls(self) -> Rows:
+        """A row per protocol and class that occurs."""
+        kept = self.partitions
         if not kept.ok or not kept.recalls.size:
             return []
-        labels = self.plan.sample(condition).labels
+        labels = self.plan.sample(self.condition).labels
         counts = np.bincount(labels, minlength=kept.recalls.shape[2])  # type: ignore[arg-type]  # recalls need labels
         rows = []
-        for p, (protocol, k, seeds) in enumerate(_layout(self.plan, way, kept)):
+        for p, (protocol, k, seeds) in enumerate(self.layout):
             for c in np.flatnonzero(counts):
                 values = kept.recalls[p, :, c]
                 rows.append(
-                    self._keys(way, condition, k)
+                    self.keys(k)
                     | {
                         "protocol": protocol,
                         "class": self.plan.data.classes[c],
@@ -135,106 +165,82 @@ class _Candidate:
                 )
         return rows
 
-    def _replicates(self, way: str, condition: Condition, kept: Partitions) -> Rows:
+    def replicates(self) -> Rows:
+        """A row per protocol and metric."""
         return [
-            self._keys(way, condition, k) | {"protocol": protocol, "metric": metric, "replicates": values[p]}
-            for p, (protocol, k, _) in enumerate(_layout(self.plan, way, kept) if kept.ok else ())
-            for metric, values in kept.replicates.items()
+            self.keys(k) | {"protocol": protocol, "metric": metric, "replicates": values[p]}
+            for p, (protocol, k, _) in enumerate(self.layout if self.partitions.ok else ())
+            for metric, values in self.partitions.replicates.items()
         ]
 
-    def _stability(self, way: str, condition: Condition, kept: Partitions, clean: Partitions) -> Rows:
-        """Agreement among the seeds' partitions, of each with its clean version, and what was kept beside them."""
+    def stability(self, clean: _Kept) -> Rows:
+        """Agreement among the seeds' partitions, of each with its clean version, and along the axes that need features."""
         rows: Rows = []
-        sample = self.plan.samples[condition]
-        n = 0 if isinstance(sample, Skipped) else sample.n
-        for p, (protocol, k, _) in enumerate(_layout(self.plan, way, kept)):
-            shared = self._keys(way, condition, k) | {"protocol": protocol}
+        for p, (protocol, k, _) in enumerate(self.layout):
+            shared = self.keys(k) | {"protocol": protocol, "n": self.n}
             if "initialization" in self.plan.axes:
-                measured: Measured | None = None
-                if kept.ok:
-                    same = Skipped("one partition has no other to agree with")
-                    measured = initialization(kept.labels[p], clusterer=way) if kept.labels.shape[1] > 1 else same
-                rows += _axis_rows(shared | {"n": n}, "initialization", measured, kept)
-            if "shift" in self.plan.axes and condition.shift != "clean":
-                if not kept.ok or not clean.ok:
-                    rows += _axis_rows(shared | {"n": n}, "shift", None, kept if not kept.ok else clean)
-                elif (places := _pairs(self.plan, condition)) is not None:
-                    pair = shift(clean.labels[p][:, places], kept.labels[p])
-                    rows += _axis_rows(shared | {"n": n}, "shift", pair, kept)
-        if self.plan.feature_axes and not isinstance(sample, Skipped) and not self.candidate.is_head:
-            path = self.plan.path(self.candidate, AXES_OF + way, condition)
-            beside = Agreements.load(path) or Agreements("", reason="not computed")
-            shared = self._keys(way, condition, int(kept.ks[-1]) if kept.ok else self.plan.ks[0]) | {
-                "protocol": "refit"
-            }
-            for axis, one in beside.axes.items():
-                rows += _axis_rows(shared | {"n": one.n}, axis, one.measured, kept)
-            if not beside.ok:
-                failed = Partitions.failed("", beside.reason)
-                for axis in self.plan.feature_axes:
-                    rows += _axis_rows(shared | {"n": n}, axis, None, failed)
+                rows += self.axis(shared, "initialization", self._among_seeds(p))
+            if "shift" in self.plan.axes and self.condition.shift != CLEAN.shift:
+                rows += self._with_clean(shared, p, clean)
+        skipped = isinstance(self.plan.samples[self.condition], Skipped)
+        if self.plan.feature_axes and not self.candidate.is_head and not skipped:
+            rows += list(self._along_features())
         return rows
 
+    def axis(self, shared: Mapping[str, Any], axis: str, measured: Measured | None) -> Rows:
+        """A row per metric of an axis; without a measurement the reason why."""
+        rows = []
+        for metric in AXES[axis].metrics:
+            outcome, values = self.outcome(np.nan), _NOTHING
+            if isinstance(measured, Skipped):
+                outcome = {"status": "skipped", "reason": measured.reason}
+            elif measured is not None:
+                outcome, values = {"status": "ok", "reason": self.partitions.note}, asdict(measured[metric])
+            rows.append({**shared, "axis": axis, "metric": metric, **values, **outcome})
+        return rows
 
-def _kept(plan: Plan, candidate: Candidate, way: str, condition: Condition) -> Partitions:
-    sample = plan.samples[condition]
-    if isinstance(sample, Skipped):
-        return Partitions.failed(SKIPPED, sample.reason)
-    return Partitions.load(plan.path(candidate, way, condition)) or Partitions.failed("", "not computed")
+    def outcome(self, value: float) -> dict[str, str]:
+        """Status and reason of a value."""
+        kept = self.partitions
+        if kept.key == SKIPPED and not kept.ok:
+            return {"status": "skipped", "reason": kept.reason}
+        if not kept.ok:
+            return {"status": "failed", "reason": kept.reason}
+        if np.isnan(value):
+            return {"status": "skipped", "reason": "not defined for these partitions"}
+        return {"status": "ok", "reason": kept.note}
 
+    def _among_seeds(self, p: int) -> Measured | None:
+        if not self.partitions.ok:
+            return None
+        labels = self.partitions.labels[p]
+        if len(labels) < 2:
+            return Skipped("one partition has no other to agree with")
+        return initialization(labels, clusterer=self.readout.name)
 
-def _outcome(kept: Partitions, value: float) -> dict[str, str]:
-    if kept.key == SKIPPED and not kept.ok:
-        return {"status": "skipped", "reason": kept.reason}
-    if not kept.ok:
-        return {"status": "failed", "reason": kept.reason}
-    if np.isnan(value):
-        return {"status": "skipped", "reason": "not defined for these partitions"}
-    return {"status": "ok", "reason": kept.note}
+    def _with_clean(self, shared: Mapping[str, Any], p: int, clean: _Kept) -> Rows:
+        if not self.partitions.ok or not clean.partitions.ok:
+            failed = clean if self.partitions.ok else self
+            return failed.axis(shared, "shift", None)
+        rows = self.plan.sample(self.condition).rows
+        if rows is None:  # other pictures: no image has a clean version
+            return []
+        places = np.searchsorted(self.plan.sample(self.condition.clean).rows, rows)  # type: ignore[arg-type]
+        pairs = shift(clean.partitions.labels[p][:, places], self.partitions.labels[p])
+        return self.axis(shared, "shift", pairs)
 
-
-def _layout(plan: Plan, way: str, kept: Partitions) -> list[tuple[str, int, int]]:
-    """(protocol, k, number of seeds) of what is kept, or of what would have been."""
-    if kept.ok:
-        return [(p, int(k), kept.labels.shape[1]) for p, k in zip(kept.protocols, kept.ks, strict=True)]
-    if way == FEATURES:
-        return [("", 0, 1)]
-    if way.startswith(PROBE):
-        return [("frozen", len(plan.data.classes), 1)]
-    return [(protocol, plan.ks[0], plan.starts(way)) for protocol in plan.protocols]
-
-
-def _metrics(way: str, condition: Condition, protocol: str, labelled: bool, only_labels: bool) -> list[str]:
-    """What is measured there."""
-    if way == FEATURES:
-        return ["frechet"]
-    if way.startswith(PROBE):
-        return list(PROBE_METRICS) if labelled else []
-    inner = [] if only_labels else ["silhouette", "entropy", "collapsed"]
-    if not only_labels and protocol == "frozen" and condition.shift != "clean":
-        inner.append("drift")
-    return (METRICS.names("labels") if labelled else []) + inner
-
-
-def _pairs(plan: Plan, condition: Condition) -> np.ndarray | None:
-    """Where the clean version of each image stands among the clean images of its split; None where it has none."""
-    rows, clean = plan.sample(condition).rows, plan.sample(condition.clean).rows
-    return None if rows is None else np.searchsorted(clean, rows)  # type: ignore[arg-type]  # clean images have rows
-
-
-def _axis_rows(shared: Mapping[str, Any], axis: str, measured: Measured | None, kept: Partitions) -> Rows:
-    """A row per metric; without a measurement the reason why."""
-    nothing = {"mean": np.nan, "sd": np.nan, "ci_low": np.nan, "ci_high": np.nan, "n_pairs": 0}
-    rows = []
-    for metric in AXES[axis].metrics:
-        if isinstance(measured, Skipped):
-            outcome, values = {"status": "skipped", "reason": measured.reason}, nothing
-        elif measured is None:
-            outcome, values = _outcome(kept, np.nan), nothing
-        else:
-            outcome, values = {"status": "ok", "reason": kept.note}, asdict(measured[metric])
-        rows.append({**shared, "axis": axis, "metric": metric, **values, **outcome})
-    return rows
+    def _along_features(self) -> Iterator[dict[str, Any]]:
+        assert isinstance(self.readout, Clustered)
+        path = self.plan.path(self.candidate, Stable(self.readout.clusterer), self.condition)
+        kept = Agreements.load(path) or Agreements("", reason="not computed")
+        k = int(self.partitions.ks[-1]) if self.partitions.ok else self.plan.ks[0]
+        shared = self.keys(k) | {"protocol": "refit"}
+        for name, axis in kept.axes.items():
+            yield from self.axis(shared | {"n": axis.n}, name, axis.measured)
+        if not kept.ok:
+            failed = replace(self, partitions=Partitions.failed("", kept.reason))
+            for name in self.plan.feature_axes:
+                yield from failed.axis(shared | {"n": self.n}, name, None)
 
 
 def _training_seeds(plan: Plan) -> Rows:
@@ -247,14 +253,14 @@ def _training_seeds(plan: Plan) -> Rows:
             groups.setdefault((candidate.encoder.name, candidate.feature), []).append(candidate)
     rows: Rows = []
     for candidates in groups.values():
-        first = _Candidate(plan, candidates[0])
-        for way in plan.clusterings(candidates[0]):
-            for condition, sample in plan.samples.items():
-                kept = [_kept(plan, candidate, way, condition) for candidate in candidates]
-                worst = next((one for one in kept if not one.ok), kept[0])
-                for p, (protocol, k, _) in enumerate(_layout(plan, way, worst)):
-                    measured = training_seed(np.stack([one.labels[p] for one in kept])) if worst.ok else None
-                    n = 0 if isinstance(sample, Skipped) else sample.n
-                    shared = first._keys(way, condition, k) | {"train_seed": None, "protocol": protocol, "n": n}
-                    rows += _axis_rows(shared, "training_seed", measured, worst)
+        for readout in plan.clusterings(candidates[0]):
+            for condition in plan.samples:
+                kept = [_Kept.of(plan, candidate, readout, condition) for candidate in candidates]
+                worst = next((trained for trained in kept if not trained.partitions.ok), kept[0])
+                for p, (protocol, k, _) in enumerate(worst.layout):
+                    shared = kept[0].keys(k) | {"train_seed": None, "protocol": protocol, "n": worst.n}
+                    measured = None
+                    if worst.partitions.ok:
+                        measured = training_seed(np.stack([trained.partitions.labels[p] for trained in kept]))
+                    rows += worst.axis(shared, "training_seed", measured)
     return rows

@@ -21,7 +21,7 @@ CODE = 1  # raise it when a change alters features: what older code stored is th
 
 Key = tuple[str, str]  # encoder's slug, feature name
 
-Found = dict[Key, np.ndarray | Exception]
+Features = dict[Key, np.ndarray | Exception]
 
 
 def encode(
@@ -34,7 +34,7 @@ def encode(
     batch_size: int = 250,
     cache: FeatureCache | None = None,
     clock: Clock | None = None,
-) -> Found:
+) -> Features:
     """Features of a sample, for several encoders at once: each chunk is changed only once.
 
     Under ``torchrun`` each process encodes its share of the chunks, and the first one gets them all.
@@ -59,7 +59,7 @@ def encode(
         for slug, names in wanted.items()
         for name in names
     }
-    found: Found = {}
+    found: Features = {}
     if cache is not None and processes.rank() == 0:
         with clock("cache"):
             kept = {pair: cache.load(key) for pair, key in keys.items() if encoders[pair[0]].traceable}

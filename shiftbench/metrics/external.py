@@ -25,9 +25,6 @@ from shiftbench.registry import METRICS
 Ids = NDArray[np.int64]
 Values = NDArray[np.float64]
 
-MAPPED = ("acc", "mean_recall", "worst_class")
-"""The registered scores that depend on which cluster stands for which class."""
-
 _MAX_CELLS = 2**27  # 1 GiB; real tables have at most a few million cells
 _NEGLIGIBLE = 1e-18  # next to 1 in a float64 sum
 
@@ -268,12 +265,14 @@ def ari(table: Table | ArrayLike) -> float:
 
 
 def scores(table: Table | ArrayLike, mapping: ArrayLike | None = None) -> dict[str, float]:
-    """All registered metrics of the group "labels", by name; ``mapping`` as in :func:`accuracy`."""
+    """All registered metrics of a table of classes and clusters, by name; ``mapping`` as in :func:`accuracy`."""
     table = as_table(table)
     mapping = match(table) if mapping is None else mapping
+    known = {"table": table, "mapping": mapping}
     return {
-        name: METRICS.load(name)(table, mapping) if name in MAPPED else METRICS.load(name)(table)
-        for name in METRICS.names("labels")
+        name: METRICS.load(name)(*(known[need] for need in metric.needs))
+        for name, metric in METRICS.items()
+        if metric.of_table
     }
 
 

@@ -17,7 +17,7 @@ _CHUNK = 4096  # rows held as float64 at once
 _SPARE = 64  # further axes that a randomised decomposition follows, and drops
 
 
-def silhouette(features: ArrayLike, labels: ArrayLike, limit: int = 2000, seed: int = 0) -> Values:
+def silhouette(features: ArrayLike, labels: ArrayLike, seed: int = 0, limit: int = 1000) -> Values:
     """Mean silhouette (Rousseeuw 1987) over a seeded sample of images, Euclidean, -1..1.
 
     ``(b - a) / max(a, b)``, where a is the mean distance of an image to the others of its cluster and b that to the
@@ -27,8 +27,8 @@ def silhouette(features: ArrayLike, labels: ArrayLike, limit: int = 2000, seed: 
     Args:
         features: float ``(N, D)``.
         labels: integers ``(..., N)``, one or several partitions, -1 for noise, which is left out.
-        limit: images in the sample, at most.
         seed: of the sample.
+        limit: images in the sample, at most.
 
     Returns:
         float64 ``(...)``; NaN where the sample has fewer than two clusters, or as many as images.
@@ -164,6 +164,8 @@ class FrechetReference:
         shared = np.linalg.eigvalsh(self._root @ covariance @ self._root)
         variances = self.variance + np.trace(covariance) - 2 * np.sqrt(np.maximum(shared, 0)).sum()
         return float(max(np.square(mean - self.mean).sum() + variances, 0.0) / self.variance)
+
+    __call__ = distance
 
     def _moments(self, array: NDArray[np.float32]) -> tuple[Values, Values]:
         """Mean and covariance (ddof 1) on the axes, summed in float64 chunk by chunk."""

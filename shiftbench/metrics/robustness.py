@@ -16,7 +16,7 @@ from scipy.special import expit, logit
 from scipy.stats import random_table
 
 from shiftbench.errors import InputError
-from shiftbench.metrics.external import MAPPED, Table, as_mapping, contingency, expected_mutual_information
+from shiftbench.metrics.external import Table, as_mapping, contingency, expected_mutual_information
 from shiftbench.registry import METRICS
 
 Values = NDArray[np.float64]
@@ -161,7 +161,7 @@ def chance_level(
         raise InputError(f"permutations must be at least 1, not {permutations}.")
     table = contingency(labels, partition)
     classes, clusters = np.count_nonzero(table.classes), np.count_nonzero(table.clusters)
-    arguments = (mapping,) if metric in MAPPED else ()
+    arguments = (mapping,) if "mapping" in METRICS[metric].needs else ()
     if min(classes, clusters) < 2 or classes == clusters == table.n:
         return float(score(table, *arguments))  # no other table has these margins, or it is the same by other names
     if metric in ("acc", "mean_recall") and mapping is not None:

@@ -17,7 +17,7 @@ import pandas as pd
 from shiftbench.registry import METRICS
 from shiftbench.results.correlation import RankCorrelations
 from shiftbench.results.runs import CANDIDATE, CHANCE, CLEAN, CONDITION, intervals
-from shiftbench.results.schema import PROXIES, PROXY_KEYS, typed
+from shiftbench.results.schema import FEATURES, PROXIES, PROXY_KEYS, typed
 from shiftbench.results.tables import ok
 
 ALL = "all"
@@ -29,7 +29,6 @@ RESAMPLES = 400
 _CLUSTERED = ["clusterer", "k", "k_source", "protocol"]
 _POINT = [*CONDITION, "split"]
 _NUMBER = "_condition"  # of a point's condition, among all
-_FEATURES = "features"  # the clusterer of what describes features alone
 
 
 def proxies(cells: pd.DataFrame, stability: pd.DataFrame) -> pd.DataFrame:
@@ -84,7 +83,7 @@ def _drops(cells: pd.DataFrame) -> pd.DataFrame:
 def _quantities(drops: pd.DataFrame, stability: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, list[str]]]:
     """What needs no labels, with ``metric`` and ``drop``, and the columns that say which points it is of."""
     unlabelled = drops[_kind(drops["metric"]).isin(["partition", "features", "shift"])]
-    of_features = unlabelled["clusterer"] == _FEATURES
+    of_features = unlabelled["clusterer"] == FEATURES
     yield unlabelled[~of_features], [*CANDIDATE, "data", *_CLUSTERED, *_POINT]
     yield unlabelled[of_features], [*CANDIDATE, "data", *_POINT]
     keys = ["encoder", "feature", "data", *_CLUSTERED, *_POINT]

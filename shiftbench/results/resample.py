@@ -172,19 +172,26 @@ def _replicates_of(
         if name in values:
             replicates[name] = np.clip(_centred(values[name], score), -1 if name in _SIGNED else 0, 1)
         else:
-            replicates[name] = _centred(_each(METRICS.load(name), truth, partition, weights, table.counts.shape), score)
+            known = (classes,) if "mapping" in METRICS[name].needs else ()
+            each = _each(METRICS.load(name), known, truth, partition, weights, table.counts.shape)
+            replicates[name] = _centred(each, score)
     return replicates
 
 
 def _each(
-    score: Callable[[Table], float], truth: Ids, partition: Ids, weights: Weights, shape: tuple[int, ...]
+    score: Callable[..., float],
+    known: tuple[Ids, ...],
+    truth: Ids,
+    partition: Ids,
+    weights: Weights,
+    shape: tuple[int, ...],
 ) -> Values:
     """float64 (B,): any score, of each resample's own table."""
     cells, size = truth * (shape[1] + 1) + partition + 1, shape[0] * (shape[1] + 1)
     found = np.empty(weights.shape[1])
     for b in range(len(found)):
         counts = np.bincount(cells, weights[:, b], size).astype(np.int64).reshape(shape[0], -1)
-        found[b] = score(Table(np.ascontiguousarray(counts[:, 1:]), counts[:, 0]))
+        found[b] = score(Table(np.ascontiguousarray(counts[:, 1:]), counts[:, 0]), *known)
     return found
 
 

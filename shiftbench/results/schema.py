@@ -9,6 +9,12 @@ import numpy as np
 import pandas as pd
 
 from shiftbench.errors import InputError, unknown
+from shiftbench.registry import METRICS
+
+FEATURES = "features"
+"""The clusterer of rows that describe features alone."""
+PROBE = "probe:"
+"""The clusterer of a probe's rows begins so."""
 
 _CLUSTERING = ["feature", "clusterer", "k", "k_source"]
 _CONDITION = ["data", "split", "shift", "corruption", "severity", "table", *_CLUSTERING]
@@ -37,8 +43,8 @@ PROXIES = [*PROXY_KEYS, *_CORRELATIONS, "n", "reason"]
 
 
 @dataclass(frozen=True)
-class Table:
-    """A public table.
+class Columns:
+    """What a public table holds.
 
     Attributes:
         columns: those it must have.
@@ -49,14 +55,14 @@ class Table:
     keys: Sequence[str]
 
 
-TABLES: Mapping[str, Table] = {
-    "cells": Table(CELLS, CELL_KEYS),
-    "stability": Table(STABILITY, STABILITY_KEYS),
-    "summary": Table(SUMMARY_KEYS, SUMMARY_KEYS),
-    "recall": Table(RECALL, RECALL_KEYS),
-    "comparisons": Table(COMPARISONS, COMPARISON_KEYS),
-    "proxies": Table(PROXIES, PROXY_KEYS),
-    "replicates": Table(REPLICATE_KEYS, REPLICATE_KEYS),
+TABLES: Mapping[str, Columns] = {
+    "cells": Columns(CELLS, CELL_KEYS),
+    "stability": Columns(STABILITY, STABILITY_KEYS),
+    "summary": Columns(SUMMARY_KEYS, SUMMARY_KEYS),
+    "recall": Columns(RECALL, RECALL_KEYS),
+    "comparisons": Columns(COMPARISONS, COMPARISON_KEYS),
+    "proxies": Columns(PROXIES, PROXY_KEYS),
+    "replicates": Columns(REPLICATE_KEYS, REPLICATE_KEYS),
 }
 
 _WORDS = {
@@ -73,13 +79,6 @@ _STATUS = ("ok", "failed", "skipped")
 _RANGES: dict[str, tuple[float, float]] = {
     "p": (0, 1), "p_holm": (0, 1), "p_joint": (0, 1), "sd": (0, np.inf),
     **dict.fromkeys(_CORRELATIONS, (-1, 1)), **dict.fromkeys(_WHOLE, (0, np.inf)),
-}  # fmt: skip
-# Of our own metrics; any other may hold any number.
-_METRIC_RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(["acc", "nmi", "v_measure", "homogeneity", "completeness", "purity"], (0, 1)),
-    **dict.fromkeys(["mean_recall", "worst_class", "entropy"], (0, 1)),
-    **dict.fromkeys(["collapsed", "drift", "frechet"], (0, np.inf)),
-    "ari": (-1, 1), "ami": (-np.inf, 1), "silhouette": (-1, 1),
 }  # fmt: skip
 _ROUNDING = 1e-6  # of float32 replicates; a fraction in percent is far outside
 
@@ -130,7 +129,8 @@ def validate(name: str, table: pd.DataFrame) -> None:
             ["value"] if name == "cells" else [column for column in map(str, table) if column not in REPLICATE_KEYS]
         )
         for metric, rows in table.groupby("metric", sort=False):
-            _check_range(name, rows, numbers, _METRIC_RANGES.get(str(metric), (-np.inf, np.inf)))
+            known = METRICS.get(str(metric))  # one that was a plugin's may hold any number
+            _check_range(name, rows, numbers, known.range if known else (-np.inf, np.inf))
 
 
 def _check_types(name: str, table: pd.DataFrame) -> None:

@@ -194,7 +194,7 @@ class Results:
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"No results folder {str(folder)!r}.")
-        needed = [*(f"{table}.parquet" for table in _FIRST), RUN_FILE]
+        needed = [f"{table}.parquet" for table in _FIRST] + [RUN_FILE]
         missing = [name for name in needed if not (folder / name).is_file()]
         if missing:
             raise InputError(
@@ -206,7 +206,6 @@ class Results:
             files["replicates"] = folder / "draws.parquet"  # its name before version 0.2
         try:
             tables = {name: pd.read_parquet(file) for name, file in files.items() if file.is_file()}
-            run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{str(folder)!r} holds a damaged table ({error}). Evaluate again.") from error
         if "split" not in tables["summary"]:  # written when the clean pair was the test split in every row
@@ -214,7 +213,22 @@ class Results:
         for name, table in tables.items():
             if lost := [column for column in TABLES[name].columns if column not in table]:
                 raise InputError(f"{name}.parquet in {str(folder)!r} lacks the columns {', '.join(lost)}.")
-        return cls(**tables, run=run, folder=folder)
+        return cls(**tables, run=read_run(folder), folder=folder)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The record of how the results in a folder were made, ``run.json``.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    try:
+        run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(folder)!r} holds a damaged {RUN_FILE} ({error}). Evaluate again.") from error
+    if not isinstance(run, dict):
+        raise InputError(f"{str(folder)!r} holds a damaged {RUN_FILE}. Evaluate again.")
+    return run
 
 
 def write_table(table: pd.DataFrame, path: Path, csv: bool = True) -> None:

@@ -6,7 +6,7 @@ from scipy import stats
 
 from shiftbench.errors import InputError
 from shiftbench.metrics.external import contingency, match, scores
-from shiftbench.registry import METRICS, Entry
+from shiftbench.registry import METRICS, Metric
 from shiftbench.results.resample import IMAGES, SEEDS, image_replicates, mean_over_seeds, resample_weights
 
 LABELS = METRICS.names("labels")
@@ -136,7 +136,7 @@ def entries(table):
 
 
 def test_a_metric_of_a_plugin_has_replicates_too(monkeypatch):
-    monkeypatch.setitem(METRICS._entries, "entries", Entry("", "of a plugin", "labels"))
+    monkeypatch.setitem(METRICS._entries, "entries", Metric("", "of a plugin"))
     monkeypatch.setattr(METRICS, "load", lambda name, load=METRICS.load: entries if name == "entries" else load(name))
     found = image_replicates(TRUTH, NOISY, resamples=20)
     weights = resample_weights(N, 20)
