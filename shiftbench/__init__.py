@@ -48,7 +48,7 @@ def _find_the_checkouts_folders() -> None:
             return PathFinder.find_spec(name, [str(checkout)]) if name in folders else None
 
     if (checkout / "pyproject.toml").is_file() and (checkout / "trainers").is_dir():
-        sys.meta_path.append(Checkout)
+        sys.meta_path.insert(0, Checkout)  # before another checkout that may be installed
 
 
 _find_the_checkouts_folders()

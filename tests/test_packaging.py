@@ -124,3 +124,11 @@ def test_the_command_runs_the_wheel_and_not_the_checkout(installed, tmp_path):
     result = run(sys.executable, "-c", code, folder=tmp_path, PYTHONPATH=str(installed))
     assert str(CHECKOUT) not in result.stdout
     assert str(installed) in result.stdout
+
+
+def test_a_checkout_finds_its_own_folders_before_those_of_another_that_is_installed(source, tmp_path):
+    code = "from importlib.util import find_spec; import sys; print(*(find_spec(name).origin for name in sys.argv[1:]))"
+    packages = [folder.replace("/", ".") for folder in FOLDERS.values()]
+    environment = {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+    origins = run(sys.executable, "-c", code, *packages, folder=tmp_path, **environment).stdout.split()
+    assert origins == [str(source / folder / "__init__.py") for folder in FOLDERS]
