@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -247,7 +248,7 @@ def test_ctrl_c_is_130(capsys, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shiftbench.evaluation.evaluate.make_plan", interrupted)
+    monkeypatch.setattr(import_module("shiftbench.evaluation.evaluate"), "make_plan", interrupted)
     code, _, err = said(capsys, "evaluate", "--checkpoint", "pixels", "data=digits")
     assert code == 130
     assert "the same command goes on" in err

@@ -1,17 +1,13 @@
 """Features on disk: found again, never half-written, never believed when damaged."""
 
-import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import torch
 
-from shiftbench.encoders.base import Encoder
 from shiftbench.errors import InputError
-from shiftbench.evaluation.evaluate import evaluate
 from shiftbench.evaluation.partitions import Partitions
 from shiftbench.features import cache as module
 from shiftbench.features.cache import FeatureCache, cache_folder, content_key
@@ -111,68 +107,6 @@ def test_where_it_is(tmp_path, monkeypatch):
 def test_keys_follow_from_content_alone():
     assert content_key({"a": 1, "b": [2]}) == content_key({"b": [2], "a": 1})
     assert content_key([1]) != content_key([2])
-
-
-class Counting:
-    """Channel means, and how many images were encoded."""
-
-    def __init__(self):
-        self.images = 0
-
-    def encoder(self, fingerprint="means"):
-        def compute(images):
-            self.images += len(images)
-            return {"backbone": images.float().mean(dim=(2, 3)) / 255}
-
-        return Encoder("means", compute, fingerprint=fingerprint)
-
-
-def test_an_image_is_encoded_once_whatever_is_asked_of_it(small, tmp_path):
-    counting = Counting()
-    first = evaluate(counting.encoder(), **small)
-    once = counting.images
-    other = evaluate(counting.encoder(), **small | {"results": tmp_path / "other"})
-    # Only the two images that say how large the features are.
-    assert counting.images == once + 2
-    assert first.cells.equals(other.cells)
-    evaluate(counting.encoder(), **small | {"results": tmp_path / "third", "clusterer": "ward", "feature": "auto+l2"})
-    assert counting.images == once + 4
-    evaluate(counting.encoder("other weights"), **small | {"results": tmp_path / "fourth"})
-    assert counting.images == 2 * once + 4
-
-
-def test_a_damaged_entry_is_encoded_again_with_the_same_result(small, tmp_path):
-    counting = Counting()
-    first = evaluate(counting.encoder(), **small)
-    folder = cache_folder("auto")
-    for file in folder.glob("*.npy"):
-        file.write_bytes(file.read_bytes()[:-1])
-    again = evaluate(counting.encoder(), **small | {"results": tmp_path / "other"})
-    assert first.cells.equals(again.cells)
-    assert counting.images > 180
-
-
-def test_pixels_are_not_stored(small):
-    evaluate("pixels", **small)
-    folder = cache_folder("auto")
-    assert not folder.exists() or not list(folder.iterdir())
-
-
-def test_the_cache_says_what_it_holds(small):
-    evaluate(Counting().encoder(), **small)
-    entries = FeatureCache(cache_folder("auto")).entries()
-    assert {entry.about["encoder"] for entry in entries} == {"means"}
-    assert all(json.dumps(entry.about) for entry in entries)
-    assert sum(entry.bytes for entry in entries) > 0
-
-
-def test_features_that_fail_are_not_stored(small):
-    def compute(images):
-        return {"backbone": torch.full((len(images), 2), float("nan"))}
-
-    evaluate(Encoder("nan", compute, fingerprint="nan"), **small)
-    folder = cache_folder("auto")
-    assert not folder.exists() or not list(folder.iterdir())
 
 
 def test_headers_of_numpy_files_are_read_one_at_a_time(cache, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 
 import pandas as pd
 import pytest
@@ -99,7 +100,7 @@ def test_nothing_is_written_before_the_page_is_made(build, tmp_path, monkeypatch
     def broken(*_):
         raise RuntimeError("no figure")
 
-    monkeypatch.setattr("shiftbench.reports.render", broken)
+    monkeypatch.setattr(import_module("shiftbench.reports.report"), "render", broken)
     with pytest.raises(RuntimeError, match="no figure"):
         report([build("one", corruptions=("fog",))], tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
