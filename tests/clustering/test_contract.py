@@ -1,5 +1,6 @@
 """What every registered clusterer does."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -230,8 +231,21 @@ def test_at_the_limit_all_are_fitted(limited):
     assert "120 of" not in limited.fit(blobs(120)[0], 4, 0).note
 
 
-def test_what_grows_with_the_square_of_n_has_a_limit():
-    assert {"ward", "average", "spectral", "hdbscan", "birch", "gmm"} == set(LIMITED)
+def test_memory_that_grows_faster_than_n_has_a_limit(name, clusterer):
+    """Twice the images take twice the memory, or there is a most that is fitted."""
+
+    def peak(n):
+        features = blobs(n)[0]
+        tracemalloc.start()
+        try:
+            clusterer.fit(features, 4, 0)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    if clusterer.limit is None:
+        peak(500)  # the first call compiles
+        assert peak(3000) < 3 * peak(1500)
 
 
 def test_the_note_says_how_further_images_are_assigned(name, clusterer):

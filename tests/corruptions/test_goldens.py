@@ -58,4 +58,5 @@ def test_golden_hashes_on_an_older_processor(
         ATEN_CPU_CAPABILITY="default",
     )
     assert result.stdout, result.stderr
-    assert json.loads(result.stdout) == json.loads(goldens.FILE.read_text())
+    written, now = json.loads(goldens.FILE.read_text()), json.loads(result.stdout)
+    assert {name: now[name] for name in written} == written

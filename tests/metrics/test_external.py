@@ -234,14 +234,6 @@ def test_match():
     np.testing.assert_array_equal(mapping, [1, -1, 2])  # class 0 and cluster 1 do not occur
 
 
-def test_registered_names():
-    assert list(scores([[1, 2], [3, 4]])) == LABELS == [
-        "acc", "nmi", "ari", "ami", "v_measure", "homogeneity", "completeness", "purity", "mean_recall", "worst_class",
-    ]  # fmt: skip
-    for name in LABELS:
-        assert METRICS[name].higher_is_better
-
-
 def test_recalls_are_those_of_classification():
     """With clusters that stand for classes, scikit-learn's recall of the classes so predicted."""
     labels, partition = noisy(500, 6, 6, 0.5)

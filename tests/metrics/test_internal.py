@@ -11,7 +11,6 @@ from sklearn.metrics import silhouette_score
 
 from shiftbench.errors import InputError
 from shiftbench.metrics.internal import FrechetReference, collapsed, drift, entropy, silhouette
-from shiftbench.registry import METRICS
 
 RNG = np.random.default_rng(0)
 TRUE = RNG.integers(4, size=300)
@@ -143,11 +142,6 @@ def test_large_and_half_precision_features():
     half = FEATURES.astype(np.float16)
     assert silhouette(half, TRUE) == pytest.approx(silhouette(FEATURES, TRUE), abs=1e-3)
     assert FrechetReference(half).distance(half) == pytest.approx(0, abs=1e-5)
-
-
-def test_directions():
-    better = {name: METRICS[name].higher_is_better for name in METRICS if METRICS[name].group != "labels"}
-    assert better == {"entropy": True, "collapsed": False, "silhouette": True, "drift": False, "frechet": False}
 
 
 @pytest.mark.parametrize(
