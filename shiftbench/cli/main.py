@@ -64,71 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"shiftbench {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    train = _command(commands, "train", _train, "train an encoder (ConCURL on the embedded digits)", hydra=True)
-    train.add_argument("--method", metavar="NAME", help="shiftbench list methods")
-    train.add_argument(
-        "--preset", choices=("paper", "common"), help="each paper's recipe, or one budget for all methods"
-    )
-    train.add_argument("--data", metavar="NAME", help="shiftbench list datasets; folder:PATH, npz:PATH for your own")
-
-    evaluate = _command(commands, "evaluate", _evaluate, "score encoders, clean and shifted", hydra=True)
-    evaluate.add_argument(
-        "--checkpoint",
-        metavar="URI",
-        action="append",
-        help="run folder, weights.pt?arch=..&norm=.., module:callable; repeat",
-    )
-    evaluate.add_argument(
-        "--shift", metavar="NAME", action="append", help="corruption, natural, all, fog, fog-3, folder:PATH; repeat"
-    )
-    evaluate.add_argument("--data", metavar="NAME", help="default: what the newest run was trained on, else digits")
-    evaluate.add_argument("--limit", metavar="N", type=int, help="score only N images of each split")
-    evaluate.add_argument("--overwrite", choices=("missing", "always", "never"), help="which cells to compute")
-
-    report = _command(commands, "report", _report, "build the page and tables from saved results")
-    report.add_argument("results", nargs="+", metavar="RESULTS", help="results folders")
-    report.add_argument("-o", "--out", metavar="DIR", help="where to (default: the results folder itself)")
-    report.add_argument("--baseline", metavar="NAME", default="pixels", help="encoder whose errors normalise mCE")
-    report.add_argument("--title", metavar="TEXT")
-    report.add_argument("--figures", action="store_true", help="also each figure as a file of its own")
-
-    corrupt = _command(commands, "corrupt", _corrupt, "write a corrupted copy of a test split, or a picture of it")
-    corrupt.add_argument(
-        "--data", metavar="NAME", default="digits", help="shiftbench list datasets; folder:PATH, npz:PATH"
-    )
-    corrupt.add_argument("-o", "--out", metavar="PATH", required=True, help="folder, or the picture's file")
-    corrupt.add_argument(
-        "--layout", metavar="cifar|imagefolder", default="cifar", help="as CIFAR-10-C or as ImageNet-C"
-    )
-    corrupt.add_argument("--corruption", metavar="NAME", action="append", help="default: the 15 common ones; repeat")
-    corrupt.add_argument("--table", metavar="NAME", default="auto", help="severity constants; default by image size")
-    corrupt.add_argument("--seed", metavar="N", type=int, default=0)
-    corrupt.add_argument("--size", metavar="N", type=int, help="pixels that a folder's images are cut to; default 32")
-    corrupt.add_argument("--preview", action="store_true", help="one labelled picture of all corruptions instead")
-
-    listing = _command(commands, "list", _list, "what can be named")
-    listing.add_argument("kind", metavar="|".join(KINDS), help="which names")
-
-    doctor = _command(
-        commands, "doctor", _doctor, "versions, devices, data found; time and space that a run would take"
-    )
-    doctor.add_argument("--checkpoint", metavar="URI", help="also load this encoder and encode a few images")
-    doctor.add_argument("--data", metavar="NAME", help="also predict what an evaluation on it takes")
-    doctor.add_argument("--shift", metavar="NAME", action="append", help="... under these shifts; repeat")
-
-    cache = _command(commands, "cache", _cache, "the features that are kept on disk")
-    cache.add_argument("action", choices=("list", "prune"))
-    cache.add_argument("--folder", metavar="DIR", default="auto", help="default: $SHIFTBENCH_CACHE, or the user's")
-    cache.add_argument("--keep", metavar="SIZE", default="0", help="prune: stop at this size, 5GB; default: remove all")
-    cache.add_argument("--unused", metavar="DAYS", type=float, default=0.0, help="prune: only what was not used since")
-
-    convert = _command(commands, "convert", _convert, "a checkpoint to tensors alone, which load without risk")
-    convert.add_argument("source", metavar="IN", help="a checkpoint")
-    convert.add_argument("target", metavar="OUT.safetensors")
-    convert.add_argument(
-        "--trust", action="store_true", help="run the code that the file may hold: only if it is yours"
-    )
+    for add in (_add_train, _add_evaluate, _add_report, _add_corrupt, _add_list, _add_doctor, _add_cache, _add_convert):
+        add(commands)
     return parser
 
 
@@ -156,6 +93,15 @@ def _command(
 # ---- sub-commands ------------------------------------------------------------------------------------------------
 
 
+def _add_train(commands: Any) -> None:
+    parser = _command(commands, "train", _train, "train an encoder (ConCURL on the embedded digits)", hydra=True)
+    parser.add_argument("--method", metavar="NAME", help="shiftbench list methods")
+    parser.add_argument(
+        "--preset", choices=("paper", "common"), help="each paper's recipe, or one budget for all methods"
+    )
+    parser.add_argument("--data", metavar="NAME", help="shiftbench list datasets; folder:PATH, npz:PATH for your own")
+
+
 def _train(given: argparse.Namespace) -> None:
     overrides = named_override("method", given.method, registry.METHODS) + data_overrides(given.data)
     overrides += [f"preset={given.preset}"] if given.preset else []
@@ -167,6 +113,22 @@ def _train(given: argparse.Namespace) -> None:
         say(f"Trained: {fit(config)}")
 
     run_hydra("train", given, overrides, task)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", _evaluate, "score encoders, clean and shifted", hydra=True)
+    parser.add_argument(
+        "--checkpoint",
+        metavar="URI",
+        action="append",
+        help="run folder, weights.pt?arch=..&norm=.., module:callable; repeat",
+    )
+    parser.add_argument(
+        "--shift", metavar="NAME", action="append", help="corruption, natural, all, fog, fog-3, folder:PATH; repeat"
+    )
+    parser.add_argument("--data", metavar="NAME", help="default: what the newest run was trained on, else digits")
+    parser.add_argument("--limit", metavar="N", type=int, help="score only N images of each split")
+    parser.add_argument("--overwrite", choices=("missing", "always", "never"), help="which cells to compute")
 
 
 def _evaluate(given: argparse.Namespace) -> None:
@@ -206,6 +168,15 @@ def _report_failures(results: Any) -> None:
         )
 
 
+def _add_report(commands: Any) -> None:
+    parser = _command(commands, "report", _report, "build the page and tables from saved results")
+    parser.add_argument("results", nargs="+", metavar="RESULTS", help="results folders")
+    parser.add_argument("-o", "--out", metavar="DIR", help="where to (default: the results folder itself)")
+    parser.add_argument("--baseline", metavar="NAME", default="pixels", help="encoder whose errors normalise mCE")
+    parser.add_argument("--title", metavar="TEXT")
+    parser.add_argument("--figures", action="store_true", help="also each figure as a file of its own")
+
+
 def _report(given: argparse.Namespace) -> None:
     from shiftbench.reports import report
     from shiftbench.runtime.console import say
@@ -214,6 +185,20 @@ def _report(given: argparse.Namespace) -> None:
     folders = given.results[0] if len(given.results) == 1 else given.results
     page = report(folders, given.out, baseline=given.baseline, title=given.title, figures=given.figures)
     say(f"Page: {page.resolve()}")
+
+
+def _add_corrupt(commands: Any) -> None:
+    parser = _command(commands, "corrupt", _corrupt, "write a corrupted copy of a test split, or a picture of it")
+    parser.add_argument(
+        "--data", metavar="NAME", default="digits", help="shiftbench list datasets; folder:PATH, npz:PATH"
+    )
+    parser.add_argument("-o", "--out", metavar="PATH", required=True, help="folder, or the picture's file")
+    parser.add_argument("--layout", metavar="cifar|imagefolder", default="cifar", help="as CIFAR-10-C or as ImageNet-C")
+    parser.add_argument("--corruption", metavar="NAME", action="append", help="default: the 15 common ones; repeat")
+    parser.add_argument("--table", metavar="NAME", default="auto", help="severity constants; default by image size")
+    parser.add_argument("--seed", metavar="N", type=int, default=0)
+    parser.add_argument("--size", metavar="N", type=int, help="pixels that a folder's images are cut to; default 32")
+    parser.add_argument("--preview", action="store_true", help="one labelled picture of all corruptions instead")
 
 
 def _corrupt(given: argparse.Namespace) -> None:
@@ -251,6 +236,11 @@ def _corrupt(given: argparse.Namespace) -> None:
     say(f"Written: {out.resolve()}")
 
 
+def _add_list(commands: Any) -> None:
+    parser = _command(commands, "list", _list, "what can be named")
+    parser.add_argument("kind", metavar="|".join(KINDS), help="which names")
+
+
 def _list(given: argparse.Namespace) -> None:
     _no_overrides(given)
     if given.kind not in KINDS:
@@ -266,12 +256,31 @@ def _list(given: argparse.Namespace) -> None:
             print(f"{'':{width}}  {f'found: {where}' if found else f'not found. {advice}'}")
 
 
+def _add_doctor(commands: Any) -> None:
+    parser = _command(
+        commands, "doctor", _doctor, "versions, devices, data found; time and space that a run would take"
+    )
+    parser.add_argument("--checkpoint", metavar="URI", help="also load this encoder and encode a few images")
+    parser.add_argument("--data", metavar="NAME", help="also predict what an evaluation on it takes")
+    parser.add_argument("--shift", metavar="NAME", action="append", help="... under these shifts; repeat")
+
+
 def _doctor(given: argparse.Namespace) -> None:
     from shiftbench.cli.doctor import examine
 
     _no_overrides(given)
     for line in examine(given.checkpoint, data=given.data, shift=given.shift):
         print(line)
+
+
+def _add_cache(commands: Any) -> None:
+    parser = _command(commands, "cache", _cache, "the features that are kept on disk")
+    parser.add_argument("action", choices=("list", "prune"))
+    parser.add_argument("--folder", metavar="DIR", default="auto", help="default: $SHIFTBENCH_CACHE, or the user's")
+    parser.add_argument(
+        "--keep", metavar="SIZE", default="0", help="prune: stop at this size, 5GB; default: remove all"
+    )
+    parser.add_argument("--unused", metavar="DAYS", type=float, default=0.0, help="prune: only what was not used since")
 
 
 def _cache(given: argparse.Namespace) -> None:
@@ -309,6 +318,13 @@ def _bytes(text: str) -> int:
 def _size(number: float) -> str:
     power = min(4, int(math.log10(number) / 3)) if number >= 1 else 0
     return f"{number / 1000**power:.3g} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def _add_convert(commands: Any) -> None:
+    parser = _command(commands, "convert", _convert, "a checkpoint to tensors alone, which load without risk")
+    parser.add_argument("source", metavar="IN", help="a checkpoint")
+    parser.add_argument("target", metavar="OUT.safetensors")
+    parser.add_argument("--trust", action="store_true", help="run the code that the file may hold: only if it is yours")
 
 
 def _convert(given: argparse.Namespace) -> None:
