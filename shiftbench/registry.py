@@ -7,11 +7,14 @@ arguments that calls :meth:`Registry.add`), or is named directly as ``package.mo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from math import inf
+from pathlib import Path
+from threading import RLock
 from typing import Any, TypeVar
 
 from shiftbench.errors import InputError, unknown
@@ -138,7 +141,7 @@ class Registry(Mapping[str, AnyEntry]):
         entry = self.get(name)
         if entry is None and ":" not in name:
             raise unknown(self.kind, name, self)
-        return import_target(entry.target if entry else name)
+        return import_target(entry.target) if entry else import_typed(name)
 
     def names(self, group: str | None = None) -> list[str]:
         """All names, or those of one group."""
@@ -176,6 +179,27 @@ def import_target(target: str) -> Any:
         raise InputError(f"Cannot import {target!r}: module {module!r} has no attribute {attribute!r}.") from error
 
 
+def import_typed(target: str) -> Any:
+    """:func:`import_target` of what a user typed, which may also stand in the current folder.
+
+    The folder is searched last, while this import lasts and at no other time: what happens to lie there, a file called
+    ``psutil.py`` say, is not imported by anybody else. What the module needs from there it imports at its top.
+
+    Raises:
+        InputError: the module or the attribute does not exist.
+    """
+    here = str(Path.cwd())
+    with _importing_here:
+        if here in sys.path:
+            return import_target(target)
+        sys.path.append(here)
+        try:
+            return import_target(target)
+        finally:
+            sys.path.remove(here)
+
+
+_importing_here = RLock()
 _plugins = {"waiting"}
 
 

@@ -31,8 +31,6 @@ DONE, FIXABLE, INTERRUPTED = 0, 2, 130  # python itself ends with 1 on a bug of 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code: 0 done, 1 our bug, 2 the user can fix it, 130 interrupted."""
     parser = _parser()
-    if "" not in sys.path:
-        sys.path.append("")  # module:attribute may stand in the current folder; last, so that it hides nothing
     try:
         given, rest = parser.parse_known_args(arguments)
         given.overrides = [*getattr(given, "overrides", []), *rest]

@@ -13,7 +13,7 @@ from torch import nn
 
 from shiftbench.encoders.base import Encoder, weights_hash
 from shiftbench.errors import InputError
-from shiftbench.registry import import_target
+from shiftbench.registry import import_typed
 
 
 def load_callable(location: str, *, device: torch.device) -> Encoder:
@@ -23,7 +23,7 @@ def load_callable(location: str, *, device: torch.device) -> Encoder:
         location: ``package.module:attribute``, importable from where the command runs.
         device: not used; the callable decides.
     """
-    function = import_target(location)
+    function = import_typed(location)
     if not callable(function):
         raise InputError(f"{location!r} is a {type(function).__name__}, not a callable images -> (N, D).")
     return wrap_callable(function, name=location)

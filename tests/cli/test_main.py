@@ -234,11 +234,7 @@ def test_bad_input_is_one_line_and_exit_code_two(capsys, arguments, message):
 
 def test_failed_cells_end_with_code_two(capsys):
     Path("mine.py").write_text("def bad(images):\n    raise RuntimeError('no luck')\n")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        code, _, err = said(capsys, "evaluate", "--checkpoint", "mine:bad", "--limit", "40", "seeds=2", "data=digits")
-    finally:
-        sys.path.pop(0)
+    code, _, err = said(capsys, "evaluate", "--checkpoint", "mine:bad", "--limit", "40", "seeds=2", "data=digits")
     assert code == 2
     assert "no luck" in err
     assert next(Path("results").glob("digits-*/cells.csv")).is_file()
@@ -349,7 +345,6 @@ def test_no_number_of_the_table_is_cut(capsys, monkeypatch):
 def test_a_callable_that_does_not_work_is_one_line(capsys, monkeypatch, source, message):
     name = f"mine{abs(hash(source))}"
     Path(f"{name}.py").write_text(source)
-    monkeypatch.setattr(sys, "path", [*sys.path, ""])
     code, _, err = said(capsys, "doctor", "--checkpoint", f"{name}:features")
     assert code == 2
     assert message in err
