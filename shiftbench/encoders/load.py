@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 import torch
 
 from shiftbench.encoders.base import Encoder, pick_device
+from shiftbench.encoders.callables import wrap_callable
 from shiftbench.encoders.precision import DTYPES
 from shiftbench.encoders.preprocess import flag
 from shiftbench.errors import InputError, unknown
@@ -19,13 +20,16 @@ UNPREFIXED = ("file", "exported", "python")  # sources that a location is recogn
 EXPORTED = (".pt2", ".onnx", ".ts", ".torchscript")
 
 
-def load_encoder(uri: str, *, device: str = "auto", dtype: str = "auto", **options: Any) -> Encoder:
+def load_encoder(
+    uri: str | Path | Callable[[torch.Tensor], Any], *, device: str = "auto", dtype: str = "auto", **options: Any
+) -> Encoder:
     """Load an encoder: uint8 (N, 3, H, W) -> float32 (N, D).
 
     Args:
         uri: a run folder or a file of weights, ``torchvision:NAME/WEIGHTS``, ``timm:NAME``,
             ``robustbench:DATASET/THREAT/NAME``, ``hf:NAME``, ``package.module:callable``, ``pixels``, ``pca:K``,
-            ``random:BACKBONE``. Options may ride on it: ``weights.pt?arch=resnet18&norm=imagenet``.
+            ``random:BACKBONE``. Options may ride on it: ``weights.pt?arch=resnet18&norm=imagenet``. Or a python callable
+            uint8 (N, 3, H, W) -> (N, D) itself, with ``name`` and ``version`` as options.
         device: "auto", "cpu", "cuda", "cuda:1".
         dtype: arithmetic of its torch network if it has one, "float32" or "bfloat16". "auto" is float32, and leaves it
             to an evaluation to choose one for all its encoders (:func:`settle`).
@@ -35,6 +39,9 @@ def load_encoder(uri: str, *, device: str = "auto", dtype: str = "auto", **optio
     Raises:
         InputError: there is no such checkpoint, it is not one, it does not fit, or an option is unknown.
     """
+    if callable(uri):
+        return wrap_callable(uri, **options)
+    uri = str(uri)
     location, _, query = uri.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True)) | options
     riding = options.pop("dtype", "auto")

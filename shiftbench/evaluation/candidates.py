@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ STEPS = ("l2", "whiten")
 HEAD = "cluster"  # the feature that is a parametric head's own clustering
 
 EncoderLike = str | Path | Encoder | Callable[[torch.Tensor], Any]
+Checkpoint = EncoderLike | Sequence[EncoderLike] | Mapping[str, EncoderLike]
+"""One encoder, several, or several by the names that tables call them."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +61,24 @@ class Candidate:
 
 
 def load_encoders(
-    checkpoint: EncoderLike | Sequence[EncoderLike], floors: Sequence[str], dataset: Dataset, dtype: str, device: str
+    checkpoint: Checkpoint, floors: Sequence[str], dataset: Dataset, dtype: str, device: str
 ) -> dict[str, Encoder]:
     """Encoders by slug, the name of their files; each set of weights once, yours before the floors, all in one arithmetic.
 
     Raises:
         InputError: none is named, or one cannot be loaded.
     """
-    asked = list(checkpoint) if isinstance(checkpoint, (list, tuple)) else [checkpoint]
-    encoders = [_encoder(one, device) for one in asked]
+    if isinstance(checkpoint, Mapping):
+        encoders = [_renamed(_encoder(one, device), name) for name, one in checkpoint.items()]
+    else:
+        asked = list(checkpoint) if isinstance(checkpoint, (list, tuple)) else [checkpoint]
+        encoders = [_encoder(one, device) for one in asked]
+    for encoder in encoders:
+        if not encoder.traceable:
+            say(
+                f"{encoder.name}: all that it computes with cannot be known, so it is computed anew in each call; "
+                "version=... says that it has not changed"
+            )
     # An untrained network is the floor of a trained one when it has the same architecture.
     backbone = next((e.origin["backbone"] for e in encoders if "backbone" in e.origin), "")
     encoders += [load_encoder(f"random:{backbone}" if one == "random" else one, device=device) for one in floors]
@@ -80,23 +93,35 @@ def load_encoders(
     return _named(list(distinct.values()))
 
 
+def _renamed(encoder: Encoder, name: str) -> Encoder:
+    renamed = copy.copy(encoder)
+    renamed.name = name
+    return renamed
+
+
 def _encoder(one: Any, device: str) -> Encoder:
     if isinstance(one, Encoder):
         return one
     if isinstance(one, (str, Path)):
         return load_encoder(str(one), device=device)
     if callable(one):
-        return wrap_callable(one, name=getattr(one, "__name__", type(one).__name__))
+        return wrap_callable(one)
     raise InputError(f"{one!r} is no encoder: a URI, an Encoder or a callable images -> (N, D) is needed.")
 
 
 def _named(encoders: list[Encoder]) -> dict[str, Encoder]:
-    """By slug; encoders that would share a name and training seed get the start of their fingerprint behind it."""
+    """By slug; encoders that would share a name and training seed are told apart by what follows it.
+
+    It is the start of the fingerprint where that is the encoder's own, else a number: ``mean``, ``mean@2``.
+    """
     identities = [(encoder.name, encoder.train_seed) for encoder in encoders]
+    numbers: Counter[tuple[str, int | None]] = Counter()
     named = {}
     for encoder, identity in zip(encoders, identities, strict=True):
+        numbers[identity] += 1
+        mark = f"@{encoder.fingerprint[:6]}" if encoder.traceable else f"@{numbers[identity]}" * (numbers[identity] > 1)
         if identities.count(identity) > 1:
-            encoder.name = f"{encoder.name}@{encoder.fingerprint[:6]}"
+            encoder = _renamed(encoder, encoder.name + mark)
         seed = "" if encoder.train_seed is None else f"-seed{encoder.train_seed}"
         slug = (re.sub(r"[^\w.@=-]+", "-", encoder.name).strip(".-") or "encoder") + seed
         named[slug if slug not in named else f"{slug}-{encoder.fingerprint[:6]}"] = encoder

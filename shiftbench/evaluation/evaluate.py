@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from shiftbench.errors import InputError
 from shiftbench.evaluation import record
-from shiftbench.evaluation.candidates import EncoderLike
+from shiftbench.evaluation.candidates import Checkpoint
 from shiftbench.evaluation.context import Work
 from shiftbench.evaluation.options import PROTOCOLS, Options
 from shiftbench.evaluation.pictures import save_examples
@@ -29,7 +29,7 @@ from shiftbench.runtime.console import say
 
 
 def evaluate(
-    checkpoint: EncoderLike | Sequence[EncoderLike] | None = None,
+    checkpoint: Checkpoint | None = None,
     *,
     data: str | Mapping[str, Any] | Dataset = "digits",
     shift: str | Sequence[str] | None = None,
@@ -62,7 +62,7 @@ def evaluate(
 
     Args:
         checkpoint: what :func:`shiftbench.load_encoder` takes, an Encoder, a callable uint8 (N, 3, H, W) -> (N, D), or
-            several of these; None takes the newest finished run below ``runs``.
+            several of these, or ``{"name": encoder}``; None takes the newest finished run below ``runs``.
         data: a data set's name, its options with ``name`` among them, or a Dataset.
         shift: names of shifts, groups or corruptions (``corruption``, ``natural``, ``all``, ``fog``, ``fog-3``,
             ``folder:PATH``); None scores clean only.

@@ -17,7 +17,7 @@ from shiftbench.data.shifts import resolve
 from shiftbench.encoders.base import Encoder
 from shiftbench.encoders.run_folder import DESCRIPTION
 from shiftbench.errors import InputError
-from shiftbench.evaluation.candidates import Candidate, EncoderLike, load_encoders, make_candidates
+from shiftbench.evaluation.candidates import Candidate, Checkpoint, load_encoders, make_candidates
 from shiftbench.evaluation.options import Options
 from shiftbench.evaluation.readouts import Clustered, Described, Layout, Own, Probed, Readout, Stable
 from shiftbench.features.cache import cache_folder, content_key
@@ -159,7 +159,7 @@ class Plan:
         return folder / f"{condition.label}.{readout.suffix}"
 
 
-def make_plan(checkpoint: EncoderLike | Sequence[EncoderLike], options: Options) -> Plan:
+def make_plan(checkpoint: Checkpoint, options: Options) -> Plan:
     """Resolve what :func:`shiftbench.evaluate` was given.
 
     Raises:
@@ -197,7 +197,8 @@ def make_plan(checkpoint: EncoderLike | Sequence[EncoderLike], options: Options)
 
 def _folder(plan: Plan) -> str:
     """``results/DATA-HASH``, the same for the same evaluation."""
-    candidates = [(*candidate.id, candidate.encoder.fingerprint) for candidate in plan.candidates]
+    encoders = {slug: encoder.fingerprint if encoder.traceable else "" for slug, encoder in plan.encoders.items()}
+    candidates = [(*candidate.id, encoders[candidate.slug]) for candidate in plan.candidates]
     conditions = [repr(condition) for condition in plan.samples]
     digest = content_key([plan.settings, plan.clusterers, plan.probes, plan.axes, candidates, conditions])
     return f"results/{plan.data.name}-{digest[:8]}"

@@ -37,7 +37,7 @@ def command(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
     words = ["shiftbench", "evaluate"]
     for name in ("checkpoint", "shift"):
         value = given[name]
-        for item in value if isinstance(value, (list, tuple)) else [value] * (value is not None):
+        for item in value if isinstance(value, (list, tuple, Mapping)) else [value] * (value is not None):
             words += [f"--{name}", str(item)]
     data = given["data"]
     options = dict(data) if isinstance(data, Mapping) else {"name": getattr(data, "name", data)}
