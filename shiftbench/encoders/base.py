@@ -37,7 +37,7 @@ class Encoder:
 
     Attributes:
         dtype: the arithmetic of its network, "float32" or "bfloat16"; what comes out is float32 in any case.
-        pinned: whether the user asked for that arithmetic (:func:`shiftbench.encoders.precision.settle`).
+        pinned: whether the user asked for that arithmetic (:func:`shiftbench.encoders.settle`).
         castable: whether :meth:`with_dtype` can change it.
         device: where it computes.
         traceable: whether the fingerprint tells all that its features depend on, so that they can be kept.
