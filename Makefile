@@ -10,7 +10,7 @@ WORKERS ?= auto
 BIN := $(CURDIR)/.venv/bin
 # A file stays in one process.
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
-QUICK := tests/test_architecture.py tests/test_images.py tests/test_registry.py tests/metrics tests/results tests/runtime
+QUICK := tests/test_architecture.py tests/test_images.py tests/test_registry.py tests/metrics tests/results
 ENVIRONMENT := .venv/installed
 TRAINED := demo/trained
 WHEEL := build/wheel
@@ -33,7 +33,7 @@ test-all: $(ENVIRONMENT) ## all tests
 	$(PYTEST) $(ARGS)
 
 coverage-report: $(ENVIRONMENT) ## the fast tests, and which lines of the package they run
-	$(PYTEST) -m "not slow" --cov $(ARGS)
+	$(PYTEST) --cov -m "not slow" $(ARGS)
 
 check: lint types test ## before a pull request: lint, types, fast tests
 
