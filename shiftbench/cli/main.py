@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from shiftbench import __version__, registry
 from shiftbench.cli.overrides import HYDRA_FLAGS, data_of_newest_run, data_overrides, named_override, quoted, run_hydra
 from shiftbench.errors import InputError, unknown
 
-KINDS = {
+KINDS: dict[str, Mapping[str, registry.Entry]] = {
     "methods": registry.METHODS,
     "datasets": registry.DATASETS,
     "shifts": registry.SHIFTS,

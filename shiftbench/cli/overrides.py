@@ -23,7 +23,7 @@ def quoted(text: str) -> str:
     return "'" + escaped.replace("'", "\\'") + "'"
 
 
-def named_override(group: str, name: str | None, known: registry.Registry) -> list[str]:
+def named_override(group: str, name: str | None, known: registry.Registry[registry.Entry]) -> list[str]:
     """``--method idfd``, or ``--method package.module:Class``; none where nothing was named."""
     if name is None:
         return []

@@ -151,9 +151,10 @@ def member_wnids(name: str) -> tuple[str, ...]:
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
+        array: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{str(path)!r} is not a whole .npy file of plain numbers ({error}).") from error
+    return array
 
 
 def _arrays(shift: str, images: np.ndarray, labels: np.ndarray, n: int, dataset: Dataset) -> Samples:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from shiftbench.encoders.checks import unlike_training, unusual
-from shiftbench.encoders.precision import DTYPES, fast_copy
+from shiftbench.encoders.precision import DTYPES, channels_last, fast_copy
 from shiftbench.encoders.preprocess import Preprocess
 from shiftbench.encoders.taps import Feature, Taps, chosen, only
 from shiftbench.errors import InputError, unknown
@@ -37,7 +37,7 @@ class Encoder:
 
     Attributes:
         dtype: the arithmetic of its network, "float32" or "bfloat16"; what comes out is float32 in any case.
-        pinned: whether the user asked for that arithmetic (:func:`shiftbench.encoders.precision.settle`).
+        pinned: whether the user asked for that arithmetic (:func:`shiftbench.encoders.settle`).
         castable: whether :meth:`with_dtype` can change it.
         device: where it computes.
         traceable: whether the fingerprint tells all that its features depend on, so that they can be kept.
@@ -192,7 +192,7 @@ class ModuleEncoder(Encoder):
         **about: Any,
     ) -> None:
         modules = nn.ModuleList([preprocess, backbone, nn.ModuleDict(heads)]).to(device).eval()
-        self.backbone = backbone.to(memory_format=torch.channels_last)
+        self.backbone = channels_last(backbone)
         self.preprocess, self.heads = preprocess, dict(heads)
         described = json.dumps(preprocess.describe())
         fingerprint = hashlib.sha256((weights_hash(modules) + described).encode()).hexdigest()

@@ -73,11 +73,12 @@ def _load(location: str, device: torch.device, options: dict[str, Any]) -> Encod
 
 def _call(source: str, location: str, device: torch.device, options: dict[str, Any]) -> Encoder:
     try:
-        return ENCODERS.load(source)(location, device=device, **options)
+        encoder: Encoder = ENCODERS.load(source)(location, device=device, **options)
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
         raise InputError(f"Encoder {location or source!r} takes no such option: {str(error).split()[-1]}.") from error
+    return encoder
 
 
 def _asked_dtype(uri: str, given: str, riding: str) -> str:

@@ -49,12 +49,14 @@ class Table:
     @cached_property
     def classes(self) -> Ids:
         """int64 ``(C,)``, samples of each class."""
-        return self.cells.sum(axis=1)
+        sizes: Ids = self.cells.sum(axis=1)
+        return sizes
 
     @cached_property
     def clusters(self) -> Ids:
         """int64, samples of each column of ``cells``."""
-        return self.cells.sum(axis=0)
+        sizes: Ids = self.cells.sum(axis=0)
+        return sizes
 
     @cached_property
     def n(self) -> int:
@@ -317,7 +319,10 @@ def _found(table: Table, mapping: ArrayLike | None) -> Ids:
 
 def _same(table: Table) -> bool:
     """Whether classes and clusters are the same partition under other names: each occurs in one cell only."""
-    return np.count_nonzero(table.cells) == np.count_nonzero(table.classes) == np.count_nonzero(table.clusters)
+    cells, classes, clusters = (
+        int(np.count_nonzero(counts)) for counts in (table.cells, table.classes, table.clusters)
+    )
+    return cells == classes == clusters
 
 
 def _entropy(sizes: Ids) -> float:
@@ -367,7 +372,7 @@ def expected_mutual_information(rows: Ids, columns: Ids) -> float:
     A cell then has a hypergeometric distribution, whose weights follow from one another by a ratio, 0 at the
     ends: start at the mode with weight 1, go both ways while a weight counts, divide by the sum of weights.
     """
-    n, total = rows.sum(), 0.0
+    n, total = int(rows.sum()), 0.0
     for a in rows[rows > 0]:
         for b in columns[columns > 0]:
             mean, mode = a * b / n, (a + 1) * (b + 1) // (n + 2)
