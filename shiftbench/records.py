@@ -1,4 +1,4 @@
-"""The typed records that travel between the parts: data sets, conditions of a shift, writes that never half-happen."""
+"""The records that the parts exchange: data sets, conditions, samples and shifts; and atomic writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Split:
 
     Attributes:
         images: uint8 (N, 3, H, W), in memory or as files that are decoded when asked for.
-        labels: int64 (N,), class indices, or None where nobody labelled them.
+        labels: int64 (N,), class indices, or None without labels.
     """
 
     images: Images
@@ -42,7 +42,7 @@ class Dataset:
     Attributes:
         name: what results call it.
         classes: the names of the classes; empty when the images are unlabelled.
-        ids: what a shift knows the classes by (ImageNet's wnids), in the same order; empty where it is the names.
+        ids: the ids by which shifts know the classes (ImageNet's wnids), in the same order; empty if they use the names.
         root: the folder in which its files and those of its shifts are looked for; None for $SHIFTBENCH_DATA.
     """
 
@@ -73,7 +73,7 @@ class Condition:
         corruption: the corruption's name, empty for other shifts.
         severity: 1..5 for shifts that come in degrees, 0 otherwise.
         table: the table of severity constants, empty for other shifts.
-        split: what is comparable with it: "test", or "test[SHIFT]" for the part of the test split whose classes
+        split: the clean images that it is compared with: "test", or "test[SHIFT]" for the part of the test split whose classes
             SHIFT has too.
     """
 
@@ -104,8 +104,8 @@ class Sample:
     """The images of one condition, with labels in the data set's own class indices.
 
     Attributes:
-        labels: int64 (N,), or None where nobody labelled them.
-        rows: int64 (N,), the test image that each one is a version of; None where they are other pictures.
+        labels: int64 (N,), or None without labels.
+        rows: int64 (N,), the test image that each image is a version of; None for other pictures.
         images: uint8 (N, 3, H, W); None for the test images at ``rows`` themselves.
         change: what happens to a chunk of images before it is encoded: uint8 (n, 3, H, W) and int64 (n,), their
             positions in the test split (from which randomness is drawn), to uint8 (n, 3, H, W).
@@ -142,8 +142,8 @@ class Shift:
         data: the data sets it is a shift of; empty for any.
         source: where its images come from.
         citation: whom to cite, empty for none.
-        samples: (data set, name of the table of severity constants, seed) to its conditions; loading is deferred to what a Sample
-            holds, but files are looked for at once.
+        samples: from (data set, name of the table of severity constants, seed) to its conditions. Missing files are noticed
+            at once; images are loaded later, through the Sample.
     """
 
     name: str

@@ -352,7 +352,7 @@ SHIFTS = Registry("shift", {
     ),
     "imagenet_r": Entry(f"{_NATURAL}:imagenet_r", "renditions of 200 classes of ImageNet", "natural"),
     "imagenet_a": Entry(f"{_NATURAL}:imagenet_a", "hard photographs of 200 classes of ImageNet", "natural"),
-    "imagenet_o": Entry(f"{_NATURAL}:imagenet_o", "classes that ImageNet has not, without labels", "natural"),
+    "imagenet_o": Entry(f"{_NATURAL}:imagenet_o", "classes that ImageNet does not have, without labels", "natural"),
     "imagenet_sketch": Entry(f"{_NATURAL}:imagenet_sketch", "black and white sketches of ImageNet's classes", "natural"),
     "prior": Entry(f"{_SYNTHETIC}:prior", "other class shares, drawn from a Dirichlet distribution", "synthetic"),
     "subpopulation": Entry(f"{_SYNTHETIC}:subpopulation", "10 to 50 % of the classes dropped", "synthetic"),

@@ -1,4 +1,4 @@
-"""From what an evaluation kept to its tables."""
+"""From the files that an evaluation kept to its tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shiftbench.runtime.parallel import parallel_map
 from shiftbench.stability.axes import AXES, Measured, initialization, shift, training_seed
 
 Rows = list[dict[str, Any]]
-SKIPPED = "skipped"  # the key of what was never to be computed
+SKIPPED = "skipped"  # the key of conditions that cannot be scored
 CHANCE = "chance"  # the shift of scores with permuted labels
 MAKERS = {
     "cells": cells_table,
@@ -65,7 +65,7 @@ def _rows_of(plan: Plan, candidate: Candidate) -> dict[str, Rows]:
 
 @dataclass(frozen=True)
 class _Kept:
-    """What is kept of one candidate, read out in one way, under one condition."""
+    """What is kept of one candidate with one readout under one condition."""
 
     plan: Plan
     candidate: Candidate
@@ -92,7 +92,7 @@ class _Kept:
 
     @property
     def layout(self) -> Layout:
-        """Of what is kept, or of what would have been."""
+        """The layout of what is kept; after a failure, the planned layout."""
         kept = self.partitions
         if not kept.ok:
             return self.plan.layout(self.readout)
@@ -121,7 +121,7 @@ class _Kept:
         """A row per protocol, metric and seed.
 
         Args:
-            condition: this one, or that of chance.
+            condition: its own, or that of chance.
             scores: by metric (P, S).
         """
         rows = []
