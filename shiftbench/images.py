@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import struct
@@ -17,6 +18,7 @@ from PIL import Image, ImageOps
 
 from shiftbench.errors import InputError
 from shiftbench.runtime.console import progress
+from shiftbench.runtime.digests import file_digests
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 PIXELS = 178_956_970  # at most in one image: Pillow's own limit against decompression bombs
@@ -35,27 +37,18 @@ class ImageFiles:
         files: one per image; plain strings take the least memory.
         size: height and width of the decoded images.
         decode: (file, size) -> uint8 (size, size, 3): :func:`centre_square` or :func:`centre_crop`.
-        names: what identifies the content, one per file; by default the last two parts of its path, and its size in bytes.
     """
 
-    def __init__(
-        self,
-        files: Sequence[File],
-        size: int,
-        decode: Callable[[File, int], np.ndarray],
-        names: Sequence[str] | None = None,
-    ) -> None:
+    def __init__(self, files: Sequence[File], size: int, decode: Callable[[File, int], np.ndarray]) -> None:
         self.files = list(files)
         self.size = size
         self._decode = decode
-        self._names = None if names is None else list(names)
 
     @cached_property
-    def names_and_sizes(self) -> list[str]:
-        """What identifies the content without reading it: a name, the size of the file, and how it is decoded."""
-        names = self._names or [_name_and_size(file) for file in self.files]
-        how = getattr(self._decode, "__name__", repr(self._decode))
-        return [f"{name} {how}" for name in names]
+    def digest(self) -> str:
+        """The hexadecimal sha256 of the bytes of all files, in their order, and of how they are decoded."""
+        how = f"{getattr(self._decode, '__name__', repr(self._decode))} {self.size}"
+        return hashlib.sha256("\n".join([how, *file_digests(self.files)]).encode()).hexdigest()
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -79,18 +72,11 @@ class ImageFiles:
 
     def take(self, rows: np.ndarray) -> ImageFiles:
         """The images at these positions, still as files."""
-        names = None if self._names is None else [self._names[int(row)] for row in rows]
-        return ImageFiles([self.files[int(row)] for row in rows], self.size, self._decode, names)
+        return ImageFiles([self.files[int(row)] for row in rows], self.size, self._decode)
 
     def join(self, other: ImageFiles) -> ImageFiles:
         """These files and then the others, decoded as these are."""
-        names = None if self._names is None or other._names is None else [*self._names, *other._names]
-        return ImageFiles([*self.files, *other.files], self.size, self._decode, names)
-
-
-def _name_and_size(file: File) -> str:
-    path = str(file)  # no Path: there may be millions
-    return f"{'/'.join(path.split(os.sep)[-2:])} {os.stat(path).st_size}"  # noqa: PTH116, PTH206
+        return ImageFiles([*self.files, *other.files], self.size, self._decode)
 
 
 Images = torch.Tensor | ImageFiles

@@ -55,7 +55,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the images and labels of both splits; images in files count by name and size."""
+        """sha256 over the images and labels of both splits; of images in files the bytes of the files."""
         digest = hashlib.sha256()
         for split in (self.train, self.test):
             digest.update(images_digest(split.images))
@@ -109,7 +109,7 @@ class Sample:
         images: uint8 (N, 3, H, W); None for the test images at ``rows`` themselves.
         change: what happens to a chunk of images before it is encoded: uint8 (n, 3, H, W) and int64 (n,), their
             positions in the test split (from which randomness is drawn), to uint8 (n, 3, H, W).
-        digest: tells different content apart where name and data set do not (files of a natural shift).
+        digest: of the images, where it is known better than by reading them (:attr:`content`).
     """
 
     labels: np.ndarray[Any, Any] | None
@@ -122,6 +122,11 @@ class Sample:
     def n(self) -> int:
         """The number of images."""
         return len(self.images) if self.images is not None else len(self.rows)  # type: ignore[arg-type]  # one of them
+
+    @cached_property
+    def content(self) -> str:
+        """A digest of the images; empty where they are test images, which the data set's fingerprint knows."""
+        return self.digest or ("" if self.images is None else images_digest(self.images).hex())
 
 
 @dataclass(frozen=True)
@@ -179,10 +184,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def images_digest(images: Images) -> bytes:
-    """sha256 over shape and pixels; of files, over shape, names and sizes, since data sets can be too large to read."""
+    """sha256 over shape and pixels; of files, over shape and the bytes in them."""
     digest = hashlib.sha256(str(tuple(images.shape)).encode())
-    names = getattr(images, "names_and_sizes", None)
-    digest.update(images.contiguous().numpy().tobytes() if names is None else "\n".join(names).encode())  # type: ignore[union-attr]
+    of_files: str | None = getattr(images, "digest", None)
+    digest.update(images.contiguous().numpy().tobytes() if of_files is None else of_files.encode())  # type: ignore[union-attr]
     return digest.digest()
 
 

@@ -130,7 +130,7 @@ class Plan:
         return {
             "data": self.data.fingerprint,
             "condition": repr(condition),
-            "images": sample.digest,
+            "images": sample.content,
             "rows": "" if sample.rows is None else content_key(np.asarray(sample.rows).tolist()),
             "seed": self.seed if sample.change is not None else 0,
         }

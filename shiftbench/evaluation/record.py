@@ -137,5 +137,5 @@ def _describe_shift(plan: Plan, name: str) -> Record:
     known = {"kind": "own", "source": "", "citation": ""}
     if isinstance(shift, Shift):
         known = {"kind": shift.kind, "source": shift.source, "citation": shift.citation}
-    files = {c.label: s.digest for c, s in plan.samples.items() if c.shift == name and not isinstance(s, Skipped)}
+    files = {c.label: s.content for c, s in plan.samples.items() if c.shift == name and not isinstance(s, Skipped)}
     return {"name": name, "images": {label: content_key(digest) for label, digest in files.items() if digest}, **known}
