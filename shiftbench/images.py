@@ -20,6 +20,17 @@ from shiftbench.errors import InputError
 from shiftbench.runtime.console import progress
 from shiftbench.runtime.digests import file_digests
 
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "MPO",
+    "WEBP",
+    "BMP",
+    "DIB",
+    "GIF",
+    "TIFF",
+    "PPM",
+)  # Pillow would start Ghostscript for others
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 PIXELS = 178_956_970  # at most in one image: Pillow's own limit against decompression bombs
 MARGIN = 256 / 224  # how much larger than the crop ImageNet's evaluation resizes to
@@ -232,7 +243,7 @@ def open_rgb(file: File, shorter: int = 0) -> Image.Image:
             179 million pixels.
     """
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are more than {PIXELS:,}")
             if shorter:

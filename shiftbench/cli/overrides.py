@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -19,8 +20,8 @@ HYDRA_FLAGS = ("--cfg", "--package", "--config-dir", "--config-path", "--config-
 
 def quoted(text: str) -> str:
     """Quote a value so that hydra takes it literally, whatever characters it holds."""
-    escaped = text.replace("\\", "\\\\") if text.endswith("\\") else text
-    return "'" + escaped.replace("'", "\\'") + "'"
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # no interpolation: a name stands for itself
+    return "'" + re.sub(r"(\\*)('|$)", lambda run: 2 * run[1] + "\\'" * bool(run[2]), text) + "'"
 
 
 def named_override(group: str, name: str | None, known: registry.Registry[registry.Entry]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import pickle
 import pickletools
 import re
@@ -12,8 +13,9 @@ import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -28,6 +30,8 @@ DEPTH_LIMIT = 100  # of dictionaries in dictionaries
 ASIDE = re.compile(r"optimi[sz]er|^optim$|scheduler|scaler|callback|^loops$")  # what training keeps beside the weights
 SEARCH_LIMIT = 64 << 20  # bytes of a refused pickle in which the reason is looked for
 HARMLESS = ("torch", "torch._utils", "collections")
+LEGACY_PICKLES = 5  # torch before 1.6 wrote so many, one behind the other
+STEPS_LIMIT = 500_000  # of a pickle; that of a network with a thousand tensors has some 30,000
 INFLATION_LIMIT = 4  # torch stores tensors uncompressed, so their bytes cannot be many times the file's
 COMPRESSED = {
     b"\x1f\x8b": "gzip",
@@ -88,6 +92,7 @@ def read(path: Path) -> Any:
         _check_tar(path)
     elif not start.startswith(b"\x80"):
         raise _damaged(path, "it does not begin like one")
+    _check_pickle(path)
     return _unpickle(path)
 
 
@@ -191,6 +196,30 @@ def _check_zip(path: Path) -> None:
     if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
         holds = f"holding {names[0][:80]!r}" if names else "that is empty"
         raise InputError(f"{path.name!r} is a zip archive {holds}, not a torch checkpoint: unpack it first.")
+
+
+def _check_pickle(path: Path) -> None:
+    """Refuse a pickle of so many steps that reading it would take hours; counting them runs none."""
+    try:
+        with _pickles(path) as file:
+            steps = 0
+            for _ in range(LEGACY_PICKLES):
+                steps += sum(1 for _ in islice(pickletools.genops(file), STEPS_LIMIT + 1 - steps))
+                if steps > STEPS_LIMIT:
+                    raise InputError(
+                        f"{path.name!r} is refused: it takes more than {STEPS_LIMIT:,} steps to read, a hundred times those "
+                        "of a checkpoint."
+                    )
+    except (StopIteration, ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile):
+        return  # the end, or damage, which whoever reads it will tell
+
+
+def _pickles(path: Path) -> IO[bytes]:
+    """The pickle of a zip archive, or those at the beginning of a file of before torch 1.6."""
+    if not zipfile.is_zipfile(path):
+        return path.open("rb")
+    with zipfile.ZipFile(path) as archive:
+        return io.BytesIO(archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl"))))
 
 
 def _check_tar(path: Path) -> None:

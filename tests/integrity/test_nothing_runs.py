@@ -1,11 +1,17 @@
-"""Nothing that lies in the current folder is executed, but for the module that the user names."""
+"""Nothing that a file or the current folder holds is executed, but for the module that the user names."""
 
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+import torch
+
+from shiftbench.encoders.reading import read_tensors
+from shiftbench.errors import InputError
+from shiftbench.images import open_rgb
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Names that we or our libraries try to import, where they are installed and where they are not.
@@ -86,3 +92,33 @@ def test_a_canary_sings_when_it_is_imported(trap):
     """The test above can fail."""
     run(sys.executable, "-c", "import wandb", folder=trap)
     assert ran(trap) == ["wandb.py.ran"]
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_postscript_starts_no_program(tmp_path, monkeypatch, suffix):
+    """Pillow would hand it to Ghostscript."""
+
+    def started(*arguments, **options):
+        pytest.fail(f"a program was started: {arguments}")
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    (tmp_path / f"picture{suffix}").write_bytes(POSTSCRIPT)
+    with pytest.raises(InputError, match="Cannot read the image"):
+        open_rgb(tmp_path / f"picture{suffix}")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_of_very_many_steps_is_refused_before_it_is_read(tmp_path, monkeypatch, zipped):
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was read"))
+    content = b"\x80\x02" + 2_000_000 * b"]" + 1_999_999 * b"a" + b"."
+    path = tmp_path / "weights.pt"
+    if zipped:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", content)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="more than 500,000 steps"):
+        read_tensors(path)
