@@ -9,7 +9,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -243,7 +243,7 @@ def open_rgb(file: File, shorter: int = 0) -> Image.Image:
             179 million pixels.
     """
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with Image.open(file, formats=_formats()) as image:
             if image.width * image.height > PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are more than {PIXELS:,}")
             if shorter:
@@ -255,6 +255,13 @@ def open_rgb(file: File, shorter: int = 0) -> Image.Image:
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()).replace(f" {str(file)!r}", "")
         raise InputError(f"Cannot read the image {str(file)!r} ({type(error).__name__}: {reason}).") from error
+
+
+@cache
+def _formats() -> list[str]:
+    """Those of ``FORMATS`` that this Pillow was built with."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -200,18 +200,18 @@ def _check_zip(path: Path) -> None:
 
 def _check_pickle(path: Path) -> None:
     """Refuse a pickle of so many steps that reading it would take hours; counting them runs none."""
+    steps = 0
     try:
         with _pickles(path) as file:
-            steps = 0
             for _ in range(LEGACY_PICKLES):
-                steps += sum(1 for _ in islice(pickletools.genops(file), STEPS_LIMIT + 1 - steps))
-                if steps > STEPS_LIMIT:
-                    raise InputError(
-                        f"{path.name!r} is refused: it takes more than {STEPS_LIMIT:,} steps to read, a hundred times those "
-                        "of a checkpoint."
-                    )
+                for _ in islice(pickletools.genops(file), STEPS_LIMIT + 1 - steps):
+                    steps += 1
     except (StopIteration, ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile):
-        return  # the end, or damage, which whoever reads it will tell
+        pass  # the end, or damage, which whoever reads it will tell
+    if steps > STEPS_LIMIT:
+        raise InputError(
+            f"{path.name!r} is refused: it takes more than {STEPS_LIMIT:,} steps to read, ten times those of a checkpoint."
+        )
 
 
 def _pickles(path: Path) -> IO[bytes]:
