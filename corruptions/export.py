@@ -164,7 +164,8 @@ class _Job:
         final = self.folder / name / str(severity)
         unfinished = final.with_name(f"{severity}.partial")
         for stale in (unfinished, final):
-            shutil.rmtree(stale, ignore_errors=True)
+            if stale.exists():
+                shutil.rmtree(stale)
         digest = hashlib.sha256()
         for start, pictures in self.corrupted(name, severity):
             for i, picture in enumerate(pictures, start):

@@ -12,6 +12,8 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from shiftbench.runtime.console import say
+
 DTYPES = ("auto", "float32", "bfloat16")
 
 
@@ -44,14 +46,16 @@ def fast_copy(network: nn.Module, keep: Collection[str] = ()) -> nn.Module:
 def fold_batch_norm(network: nn.Module, keep: Collection[str] = ()) -> int:
     """Fold each BatchNorm into the convolution whose output it alone reads, in place; returns how many.
 
-    Which those are is read from a symbolic trace (torch.fx). A network that cannot be traced stays as it is; so do
-    layers that run twice and convolutions named in ``keep``.
+    Which those are is read from a symbolic trace (torch.fx). A network that cannot be traced stays as it is, which is
+    said; so do layers that run twice and convolutions named in ``keep``.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
         return 0
     try:
         graph = fx.Tracer().trace(network)
-    except Exception:  # control flow that depends on data, or anything else in a stranger's forward
+    except Exception as error:  # control flow that depends on data, or whatever else anyone's forward does
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        say(f"{type(network).__name__} keeps its BatchNorm in bfloat16, since its forward cannot be traced ({reason})")
         return 0
     layers = dict(network.named_modules())
     runs = Counter(node.target for node in graph.nodes if node.op == "call_module")
