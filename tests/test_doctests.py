@@ -98,7 +98,9 @@ def called(module: str) -> set[str]:
     if module in names_of(PARTS):
         registries = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
         registered = {entry.target.replace(":", ".") for entries in registries for entry in entries.values()}
-        listed = {f"{module}.{name}" for room in ROOMS for name in import_module(f"shiftbench.{room}").__all__}
+        listed = {
+            f"{module}.{name}" for room in ROOMS for name in getattr(import_module(f"shiftbench.{room}"), "__all__", ())
+        }
         public &= registered | listed
     return {name for name in public if not name.endswith("Error")}
 
