@@ -16,7 +16,17 @@ ROOMS = ("metrics", "clustering", "corruptions", "stability", "encoders", "data"
 # Modules whose functions are parts of other functions: what they do is shown where people call it.
 PARTS = {
     "shiftbench.clustering": ("lloyd", "lloyd_torch"),
-    "shiftbench.corruptions": ("backend", "colour", "droplets", "jpeg", "linear", "motion", "plasma", "textures", "warp"),
+    "shiftbench.corruptions": (
+        "backend",
+        "colour",
+        "droplets",
+        "jpeg",
+        "linear",
+        "motion",
+        "plasma",
+        "textures",
+        "warp",
+    ),
     "shiftbench.data": ("duplicates", "lookup", "natural"),
     "shiftbench.encoders": (
         *("arch", "taps", "zoo"),
