@@ -22,6 +22,12 @@ def load_callable(location: str, *, device: torch.device) -> Encoder:
     Args:
         location: ``package.module:attribute``, importable from where the command runs.
         device: not used; the callable decides.
+
+    Examples:
+        >>> _ = Path("channel_means.py").write_text("def means(images): return images.float().mean((2, 3))")
+        >>> encoder = load_callable("channel_means:means", device=torch.device("cpu"))
+        >>> encoder(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+        tensor([[0., 0., 0.]])
     """
     function = import_typed(location)
     if not callable(function):
@@ -32,8 +38,13 @@ def load_callable(location: str, *, device: torch.device) -> Encoder:
 def wrap_callable(function: Callable[[torch.Tensor], Any], name: str) -> Encoder:
     """An :class:`Encoder` around any callable uint8 (N, 3, H, W) -> (N, D) tensor or array.
 
-    Its fingerprint is that of its name, its source file and, of a torch module, its weights. What else it computes with
+    Its fingerprint is made of its name, its source file and, for a torch module, its weights. What else it depends on
     cannot be known, so its features are never taken from an earlier evaluation.
+
+    Examples:
+        >>> encoder = wrap_callable(lambda images: images.float().mean((2, 3)), name="means")
+        >>> encoder(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)), encoder.traceable
+        (tensor([[0., 0., 0.]]), False)
     """
 
     def compute(images: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -34,6 +34,13 @@ def settle(encoders: Sequence[Encoder], images: Images, dtype: str = "auto") -> 
 
     Raises:
         InputError: two of them, or one and ``dtype``, ask for different arithmetics.
+
+    Examples:
+        >>> from shiftbench.encoders.load import load_encoder
+        >>> encoders = [load_encoder("pixels"), load_encoder("random:small_cnn", device="cpu")]
+        >>> images = torch.randint(256, (16, 3, 32, 32), dtype=torch.uint8)
+        >>> [encoder.dtype for encoder in settle(encoders, images, "float32")]
+        ['float32', 'float32']
     """
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
@@ -72,6 +79,12 @@ def agreement(first: Encoder, second: Encoder, images: torch.Tensor) -> float | 
     Returns:
         -1 to 1; 0 where one encoder fails, which is said, or has a feature that is not finite, and the other has not.
         None where there is nothing to compare: both fail, or no feature is finite.
+
+    Examples:
+        >>> means = Encoder("means", lambda images: {"backbone": images.float().mean((2, 3))}, fingerprint="1")
+        >>> images = torch.randint(256, (16, 3, 8, 8), dtype=torch.uint8)
+        >>> round(agreement(means, means, images), 4)
+        1.0
     """
     left, right = _features(first, images), _features(second, images)
     if isinstance(left, Exception) and isinstance(right, Exception):
