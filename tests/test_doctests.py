@@ -70,7 +70,8 @@ EXAMPLES = {
 
 def differences(name: str, module: str, docstring: str, line: int) -> str:
     """What the examples of a docstring give otherwise than it shows; empty where nothing does."""
-    example = PARSER.get_doctest(docstring, vars(import_module(module)).copy(), name, str(MODULES[module]), line)
+    known = {**vars(import_module(module)), "__name__": "__main__"}  # as typed after `from MODULE import *`
+    example = PARSER.get_doctest(docstring, known, name, str(MODULES[module]), line)
     report: list[str] = []
     doctest.DocTestRunner(verbose=False).run(example, out=report.append)
     return "".join(report)
