@@ -4,15 +4,18 @@ PYTHON ?= python3
 TORCH ?=
 # More for pytest: make test ARGS="-k fog"
 ARGS ?=
+# Processes that run tests: auto is one per core, 0 none beside pytest itself.
+WORKERS ?= auto
 
 BIN := $(CURDIR)/.venv/bin
-# One process per core; a file stays in one process.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# A file stays in one process.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+QUICK := tests/test_architecture.py tests/test_images.py tests/test_registry.py tests/metrics tests/results
 ENVIRONMENT := .venv/installed
 TRAINED := demo/trained
 WHEEL := build/wheel
 
-.PHONY: help demo test test-all check goldens bench-corruptions bench-clustering bench-training bench-evaluation bench-reports bench-methods gallery clean
+.PHONY: help demo test test-quick test-all coverage-report check lint types format diagram goldens bench-corruptions bench-clustering bench-training bench-evaluation bench-reports bench-methods gallery clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -23,18 +26,34 @@ demo: $(TRAINED) ## train ConCURL on digits, score it under 75 corruptions, in d
 test: $(ENVIRONMENT) ## the fast tests
 	$(PYTEST) -m "not slow" $(ARGS)
 
+test-quick: $(ENVIRONMENT) ## the fast tests of the core: under a minute
+	$(PYTEST) -m "not slow" $(QUICK) $(ARGS)
+
 test-all: $(ENVIRONMENT) ## all tests
 	$(PYTEST) $(ARGS)
 
-check: $(ENVIRONMENT) ## format, lint, types of the installed package, fast tests
+coverage-report: $(ENVIRONMENT) ## the fast tests, and which lines of the package they run
+	$(PYTEST) --cov -m "not slow" $(ARGS)
+
+check: lint types test ## before a pull request: lint, types, fast tests
+
+lint: $(ENVIRONMENT) ## format and style, in seconds
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: $(ENVIRONMENT) ## types of the installed package
 	rm -rf build
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEEL) .
 	$(BIN)/python -m pip install --quiet --no-deps --target $(WHEEL)/installed $(WHEEL)/*.whl
 	cd $(WHEEL)/installed && MYPYPATH=. $(BIN)/mypy --config-file $(CURDIR)/pyproject.toml \
 	    --cache-dir $(CURDIR)/.mypy_cache -p shiftbench
-	$(PYTEST) -m "not slow" $(ARGS)
+
+format: $(ENVIRONMENT) ## format the code, and mend what ruff can mend
+	$(BIN)/ruff check --quiet --fix --exit-zero .
+	$(BIN)/ruff format .
+
+diagram: $(ENVIRONMENT) ## draw the folders and their imports anew, in CONTRIBUTING.md
+	PYTHONPATH=tests/helpers $(BIN)/python tests/test_architecture.py
 
 goldens: $(ENVIRONMENT) ## compute the corruptions' reference outputs anew
 	$(BIN)/python tests/corruptions/make_goldens.py
@@ -62,7 +81,7 @@ gallery: $(ENVIRONMENT) ## real reports in gallery/: methods on digits, and on C
 	$(BIN)/python -m benchmarks.gallery $(ARGS)
 
 clean: ## remove everything that these targets make
-	rm -rf .venv build demo gallery data-unpacked *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build demo gallery data-unpacked *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ENVIRONMENT): pyproject.toml

@@ -1,4 +1,4 @@
-"""CPU seconds of agreement and consensus of many partitions, against what one would write with scikit-learn and scipy.
+"""CPU seconds of agreement and consensus of many partitions, against the usual code with scikit-learn and scipy.
 
     python -m benchmarks.agreement [--data DIR] [--repeats 3]
 
@@ -43,7 +43,7 @@ def main() -> None:
     options = parser.parse_args()
     with single_threaded():
         features = load_features(options.data)
-        fitted = np.stack([one.labels for one in KMeans().fit_seeds(features, K, range(LABELINGS))])
+        fitted = np.stack([partition.labels for partition in KMeans().fit_seeds(features, K, range(LABELINGS))])
         rng = np.random.default_rng(0)
         redrawn = np.where(rng.random(fitted.shape) < 0.3, rng.integers(K, size=fitted.shape), fitted[:1])
         print(f"{'':42}{'ours':>12}{'reference':>12}{'ratio':>8}   CPU seconds")
@@ -68,9 +68,9 @@ def agreement(name: str, partitions: Ids, repeats: int) -> None:
         return np.array([adjusted_rand_score(partitions[i], partitions[j]) for i, j in zip(*upper, strict=True)])
 
     upper = np.triu_indices(len(partitions), 1)
-    ours, found = timed(lambda: pairwise(partitions, ["ari"])["ari"], repeats)
+    ours, agreements = timed(lambda: pairwise(partitions, ["ari"])["ari"], repeats)
     theirs, expected = timed(reference)
-    np.testing.assert_allclose(found[upper], expected, atol=1e-12)
+    np.testing.assert_allclose(agreements[upper], expected, atol=1e-12)
     show(f"pairwise ARI, {len(partitions)} partitions, {name}", ours, theirs)
 
 
@@ -83,13 +83,13 @@ def consensus(name: str, partitions: Ids, repeats: int) -> None:
         tree = linkage(squareform(1 - together / len(partitions), checks=False), "average")
         return fcluster(tree, K, "maxclust")
 
-    ours, found = timed(lambda: consensus_partition(partitions, K), repeats)
+    ours, merged = timed(lambda: consensus_partition(partitions, K), repeats)
     theirs, expected = timed(reference)
     distinct = len(Labelings.of(partitions).weights)
     show(f"consensus of {len(partitions)} partitions, {name}", ours, theirs)
     print(
-        f"    {distinct:,} distinct samples, {'exact' if found.exact else 'the most frequent linked'}; ARI to the "
-        f"reference {adjusted_rand_score(found.labels, expected):.3f}"
+        f"    {distinct:,} distinct samples, {'exact' if merged.exact else 'the most frequent linked'}; ARI to the "
+        f"reference {adjusted_rand_score(merged.labels, expected):.3f}"
     )
 
 

@@ -109,19 +109,19 @@ def speed(name: str, points: Matrix, threads: int, options: argparse.Namespace) 
         ],
     }
     runs: dict[str, list[Times]] = {key: [] for key in work}
-    found: dict[str, Sequence[Any]] = {}
+    fits: dict[str, Sequence[Any]] = {}
     with threadpool_limits(threads):
         for _ in range(options.repeats):
             for key, run in work.items():
-                seconds, found[key] = timed(run)
+                seconds, fits[key] = timed(run)
                 runs[key].append(seconds)
     factor = {"ours": 1.0, "KMeans(n_init=1)": scale, "MiniBatchKMeans(6000, n_init=20)": options.seeds / 2}
     cost = {key: [factor[key] * median(column) for column in zip(*times, strict=True)] for key, times in runs.items()}
-    inertia = median(one.inertia for one in found["ours"][: len(few)])
+    inertia = median(fit.inertia for fit in fits["ours"][: len(few)])
     print(f"\n{name}, k = {K}, {options.seeds} seeds, {threads} thread(s); median inertia 1 = ours")
     for key, (cpu, wall) in cost.items():
         ratio = [other / own for other, own in zip((cpu, wall), cost["ours"], strict=True)]
-        theirs = median(getattr(one, "inertia_", None) or one.inertia for one in found[key][: len(few)]) / inertia
+        theirs = median(getattr(fit, "inertia_", None) or fit.inertia for fit in fits[key][: len(few)]) / inertia
         print(
             f"  {key:34}{cpu:8.2f} s CPU {ratio[0]:6.1f}x{wall:8.2f} s wall {ratio[1]:6.1f}x   {theirs:.4f}", flush=True
         )
@@ -146,8 +146,8 @@ def on_cuda(points: Matrix, seeds: int) -> None:
     tensor = torch.from_numpy(points).cuda()
     KMeans().fit_seeds(tensor, K, range(seeds))
     torch.cuda.synchronize()
-    (_, ours), found = timed(lambda: KMeans().fit_seeds(tensor, K, range(seeds)))
-    (_, plain), _ = timed(lambda: [plain_lloyd(tensor, one.n_iter, seed) for seed, one in enumerate(found)])
+    (_, ours), fits = timed(lambda: KMeans().fit_seeds(tensor, K, range(seeds)))
+    (_, plain), _ = timed(lambda: [plain_lloyd(tensor, fit.n_iter, seed) for seed, fit in enumerate(fits)])
     print(f"    on {torch.cuda.get_device_name()}: {ours:.3f} s, plain torch Lloyd {plain / ours:.1f}x")
 
 
@@ -181,17 +181,17 @@ def scoring(repeats: int) -> None:
     """ACC, NMI, ARI and AMI of 50,000 labels, against four calls of scikit-learn and scipy."""
     rng = np.random.default_rng(0)
     truth = rng.integers(10, size=50_000)
-    found = np.where(rng.random(50_000) < 0.4, rng.integers(10, size=50_000), truth)
+    partition = np.where(rng.random(50_000) < 0.4, rng.integers(10, size=50_000), truth)
 
     def reference() -> list[float]:
-        table = confusion_matrix(truth, found)
+        table = confusion_matrix(truth, partition)
         rows, columns = linear_sum_assignment(-table)
-        others = (normalized_mutual_info_score, adjusted_rand_score, adjusted_mutual_info_score)
-        return [table[rows, columns].sum() / len(truth), *(score(truth, found) for score in others)]
+        metrics = (normalized_mutual_info_score, adjusted_rand_score, adjusted_mutual_info_score)
+        return [table[rows, columns].sum() / len(truth), *(metric(truth, partition) for metric in metrics)]
 
     def ours() -> list[float]:
-        all_of_them = scores(contingency(truth, found))
-        return [all_of_them[name] for name in ("acc", "nmi", "ari", "ami")]
+        by_name = scores(contingency(truth, partition))
+        return [by_name[name] for name in ("acc", "nmi", "ari", "ami")]
 
     np.testing.assert_allclose(ours(), reference(), atol=1e-9)
     own, theirs = (median(timed(work)[0][0] for _ in range(10 * repeats)) for work in (ours, reference))

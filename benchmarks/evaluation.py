@@ -1,4 +1,4 @@
-"""A whole evaluation against the pipeline that one would write from the usual parts.
+"""A whole evaluation against a pipeline of the usual parts.
 
     python -m benchmarks.evaluation --data DIR --checkpoint 'resnet20-12fca82f.th?norm=imagenet' [--fork DIR] [--images 2000]
 
@@ -70,11 +70,11 @@ def main() -> None:
 
 def score_with_ours(checkpoint: str, data: Dataset) -> Seconds:
     begun = time.process_time()
-    found = shiftbench.evaluate(
+    results = shiftbench.evaluate(
         checkpoint, data=data, floors=[], probes=[], shift="corruption", cache=None, results=_folder(), workers=1
     )
     seconds: Seconds = {"all": time.process_time() - begun}
-    spent = found.run["cpu_seconds"]
+    spent = results.run["cpu_seconds"]
     seconds |= {"corrupt": spent["change images"], "encode": spent["encode"]}
     seconds["all but encode"] = seconds["all"] - seconds["encode"]
     seconds["cluster and score"] = seconds["all but encode"] - seconds["corrupt"]
@@ -109,7 +109,7 @@ def score_with_usual_parts(checkpoint: str, data: Dataset, corrupt: Callable[...
     train = encode(pictures(data.train))
     with counted(spent, "cluster and score"):
         frozen = [KMeans(10, n_init=1, random_state=seed).fit(train) for seed in range(SEEDS)]
-        maps = [assignment(data.train.labels, one.labels_) for one in frozen]
+        maps = [assignment(data.train.labels, fitted.labels_) for fitted in frozen]
     for name in ["clean", *corruptions("common")]:
         for severity in SEVERITIES if name != "clean" else (0,):
             with counted(spent, "corrupt"):

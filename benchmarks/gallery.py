@@ -1,4 +1,4 @@
-"""Real reports, made with the commands that anybody would type.
+"""Real reports, made with the commands that a user types.
 
     python -m benchmarks.gallery [-o gallery] [--data DIR] [--only digits methods cifar10 cifar10_methods]
                                  [--limit N] [--epochs N]
@@ -91,8 +91,8 @@ def _evaluate(
     given: argparse.Namespace, out: Path, checkpoints: Sequence[str], shifts: Sequence[str], *more: str
 ) -> None:
     limit = [] if given.limit is None else ["--limit", str(given.limit)]
-    named = [part for one in checkpoints for part in ("--checkpoint", one)]
-    named += [part for one in shifts for part in ("--shift", one)]
+    named = [part for checkpoint in checkpoints for part in ("--checkpoint", checkpoint)]
+    named += [part for shift in shifts for part in ("--shift", shift)]
     _python("shiftbench", "evaluate", *named, *limit, *more, f"results={out}")
     _photograph(out)
 

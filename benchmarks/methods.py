@@ -50,7 +50,7 @@ def main() -> None:
         [str(run) for run in runs],
         data={"name": "cifar10", "root": str(given.data)},
         shift="corruption",
-        feature=["auto", "backbone"],  # the one that each method trains, and the one that all of them have
+        feature=["auto", "backbone"],  # the feature that each method trains, and the feature that all of them have
         limit=given.limit,
         results=given.out,
     )
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def trained(given: argparse.Namespace) -> list[Path]:
-    """The run folders of all trainings, finished: begun, resumed, or found; as many at once as there are cores."""
+    """The run folders of all trainings, finished: begun, resumed, or done already; as many at once as there are cores."""
     jobs = [_job(given, method, seed) for seed in given.seeds for method in given.methods]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(_train, jobs))
@@ -91,7 +91,7 @@ def _train(job: tuple[Path, list[str]]) -> None:
 
 
 def scores(results: Results) -> pd.DataFrame:
-    """One row per encoder and way of clustering, frozen: percent, with half of the interval over images and runs."""
+    """One row per encoder, feature and clusterer, frozen: percent, with half of the interval over images and runs."""
     keys = ["encoder", "feature", "clusterer"]
     frozen = results.summary.query("protocol == 'frozen' and shift == 'corruption'").set_index(keys)
     probe = frozen.query("metric == 'acc' and clusterer == 'probe:knn'").droplevel("clusterer")

@@ -3,7 +3,7 @@
     python -m benchmarks.reports [--encoders 200] [--folders 4] [--folder DIR]
 
 Makes results of so many encoders under 75 corruptions with ten seeds, in so many folders, which one `shiftbench report`
-merges: it concludes anew, since comparisons and correlations are of all encoders. Prints its time, the page's size and
+merges: it derives the tables anew, since comparisons and correlations are of all encoders. Prints its time, the page's size and
 how long a Chromium takes to open it; and, one thread on both sides, pandas writing the same tables, and SciPy
 correlating points that are really repeated. DIR keeps what was made.
 """
@@ -127,9 +127,9 @@ def correlated(points: int = 15_000, groups: int = 75, resamples: int = 400, tim
             stats.kendalltau(x, y)
 
     def by_ours() -> None:
-        found = RankCorrelations(values, group, resamples)
-        found.spearman(0, 1)
-        found.kendall(0, 1)
+        correlations = RankCorrelations(values, group, resamples)
+        correlations.spearman(0, 1)
+        correlations.kendall(0, 1)
 
     by_ours()  # compiles
     return seconds(by_scipy) * resamples / timed, seconds(by_ours)
@@ -176,14 +176,14 @@ def measured(encoders: int = ENCODERS) -> dict[str, pd.DataFrame]:
     fit_split = runs["protocol"].map({"frozen": "train", "refit": "test"})
     runs = runs.assign(value=(runs["score"] + noise).clip(0, 1), fit_split=fit_split)
 
-    drawn = table[table["shift"] != "chance"].merge(product(metric=LABELLED), how="cross")
+    resampled = table[table["shift"] != "chance"].merge(product(metric=LABELLED), how="cross")
     luck = 0.01 * generator.standard_normal(RESAMPLES)
-    spread = 0.003 * generator.standard_normal((len(drawn), RESAMPLES), dtype=np.float32)
+    spread = 0.003 * generator.standard_normal((len(resampled), RESAMPLES), dtype=np.float32)
     values = pd.DataFrame(
-        np.clip(drawn["score"].to_numpy(np.float32)[:, None] + luck.astype(np.float32) + spread, 0, 1),
+        np.clip(resampled["score"].to_numpy(np.float32)[:, None] + luck.astype(np.float32) + spread, 0, 1),
         columns=[f"b{i}" for i in range(RESAMPLES)],
     )
-    replicates = pd.concat([drawn, values], axis=1).drop(
+    replicates = pd.concat([resampled, values], axis=1).drop(
         columns=["place", "score", "status", "reason", "n", "higher_is_better"]
     )
 

@@ -57,24 +57,24 @@ def conditions(results: Results) -> list[tuple[str, str]]:
 
 def agreement(results: Results, axis: str) -> pd.DataFrame:
     """Mean ARI of refitted partitions and its interval, in percent: encoder and corruption by row."""
-    found = results.stability.query("axis == @axis and metric == 'ari' and protocol == 'refit'")
-    return found.set_index(["encoder", "corruption"])[["mean", "ci_low", "ci_high"]] * 100
+    rows = results.stability.query("axis == @axis and metric == 'ari' and protocol == 'refit'")
+    return rows.set_index(["encoder", "corruption"])[["mean", "ci_low", "ci_high"]] * 100
 
 
 def accuracy(results: Results) -> pd.Series:
     """ACC of refitted clusters in percent, mean over seeds."""
-    found = results.cells.query(
+    rows = results.cells.query(
         "clusterer == 'kmeans' and metric == 'acc' and protocol == 'refit' and shift != 'chance'"
     )
-    return found.groupby(["encoder", "corruption"])["value"].mean() * 100
+    return rows.groupby(["encoder", "corruption"])["value"].mean() * 100
 
 
 def axes(results: Results) -> list[str]:
-    found = results.stability.query("status == 'ok'")["axis"].unique()
+    measured = results.stability.query("status == 'ok'")["axis"].unique()
     return [
         axis
         for axis in ("initialization", "bootstrap", "augmentation", "projection", "algorithm", "shift")
-        if axis in found
+        if axis in measured
     ]
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.training [--repeats 3] [--threads 2] [--only consensus nce views step inference]
     python -m benchmarks.training --only methods --device cuda [--batch 512]
 
-The plain way is that of the published code: PIL and torchvision's transforms image by image, a float32 network, a loop
+The plain side is written as the published code is: PIL and torchvision's transforms image by image, a float32 network, a loop
 over projections, a gather of B x (1 + m) x D negatives. Everything runs in turns; medians over the repeats. On one thread
 CPU seconds are measured, whatever else the machine does; on several, wall seconds, which want a quiet machine. Images,
 weights and banks are random: what they hold does not change the time. Views are compared with kornia's too, where it is
@@ -86,9 +86,12 @@ class Watch:
                 work()
                 if repeat:
                     spent.append(self.clock() - start)
-        first, *others = map(median, seconds)
-        for (variant, _), spent in zip(ours, others, strict=True):
-            print(f"{f'{name}, {variant}':48}{1e3 * first:10.1f}{1e3 * spent:10.1f}{first / spent:7.1f}x", flush=True)
+        plain_seconds, *own_seconds = map(median, seconds)
+        for (variant, _), spent in zip(ours, own_seconds, strict=True):
+            print(
+                f"{f'{name}, {variant}':48}{1e3 * plain_seconds:10.1f}{1e3 * spent:10.1f}{plain_seconds / spent:7.1f}x",
+                flush=True,
+            )
 
 
 # ---- the terms ---------------------------------------------------------------------------------------------------
@@ -98,10 +101,10 @@ def consensus_in_a_loop(
     z1: torch.Tensor, z2: torch.Tensor, prototypes: torch.Tensor, q1: torch.Tensor, q2: torch.Tensor, maps: torch.Tensor
 ) -> torch.Tensor:
     total = torch.zeros(())
-    for one in maps:
-        directions = functional.normalize(prototypes @ one.t(), dim=1)
-        scores1 = functional.normalize(z1 @ one.t(), dim=1) @ directions.t()
-        scores2 = functional.normalize(z2 @ one.t(), dim=1) @ directions.t()
+    for projection in maps:
+        directions = functional.normalize(prototypes @ projection.t(), dim=1)
+        scores1 = functional.normalize(z1 @ projection.t(), dim=1) @ directions.t()
+        scores2 = functional.normalize(z2 @ projection.t(), dim=1) @ directions.t()
         log_p1, log_p2 = (
             torch.log(functional.softmax(scores1 / 0.1, 1)),
             torch.log(functional.softmax(scores2 / 0.1, 1)),
@@ -271,10 +274,10 @@ def step(watch: Watch) -> None:
         gathered = bank.bank.index_select(0, drawn.view(-1)).view(BATCH, 4097, -1)
         similarities = torch.bmm(gathered, features[:, :, None])[:, :, 0]
         exemplar = nce_loss(similarities, 0.85, torch.tensor(float(IMAGES)), IMAGES)
-        z1, z2 = (method.heads["cluster_head"](one) for one in hidden)
+        z1, z2 = (method.heads["cluster_head"](view) for view in hidden)
         prototypes = method.prototypes.detach()
         scores = [functional.normalize(z, dim=1) @ prototypes.t() for z in (z1, z2)]
-        q1, q2 = (sinkhorn(one) for one in scores)
+        q1, q2 = (sinkhorn(similarities) for similarities in scores)
         optimizer.zero_grad()
         (exemplar + consensus_in_a_loop(z1, z2, prototypes, q1, q2, maps)).backward()
         optimizer.step()

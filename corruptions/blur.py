@@ -83,7 +83,7 @@ def disk_weights(radius: float, alias_blur: float) -> np.ndarray:
     rim = np.exp(-0.5 * (taps / alias_blur) ** 2)
     rim = (rim / rim.sum()).astype(np.float32)[ends:]
     disk = _rim_blurred(_rim_blurred(disk, rim).T, rim).T
-    quarter = np.rint(disk[half:, half:].astype(float) * 2**_BITS).astype(np.int32)
+    quarter: np.ndarray = np.rint(disk[half:, half:].astype(float) * 2**_BITS).astype(np.int32)
     reach = int(np.nonzero(quarter[0])[0].max())
     quarter = quarter[: reach + 1, : reach + 1].copy()
     surplus = 4 * quarter[1:, 1:].sum() + 4 * quarter[0, 1:].sum() + quarter[0, 0] - 2**_BITS
@@ -95,7 +95,7 @@ def disk_weights(radius: float, alias_blur: float) -> np.ndarray:
 def _rim_blurred(disk: np.ndarray, rim: np.ndarray) -> np.ndarray:
     """Along the rows, in float32 with fused multiply-adds, as OpenCV does."""
     places = np.arange(disk.shape[1])
-    total = rim[0] * disk
+    total: np.ndarray = rim[0] * disk
     for tap, weight in enumerate(rim[1:].astype(float), 1):
         pair = disk[:, reflect(places - tap, len(places))] + disk[:, reflect(places + tap, len(places))]
         total = (pair.astype(float) * weight + total).astype(np.float32)

@@ -39,13 +39,15 @@ def _band(sources: np.ndarray, weights: np.ndarray, n: int) -> Band:
 def mirror(index: np.ndarray, n: int) -> np.ndarray:
     """Half-sample symmetric border, ``b a | a b c | c b``."""
     index = index % (2 * n)
-    return np.minimum(index, 2 * n - 1 - index)
+    folded: np.ndarray = np.minimum(index, 2 * n - 1 - index)
+    return folded
 
 
 def reflect(index: np.ndarray, n: int) -> np.ndarray:
     """Whole-sample symmetric border, ``c b | a b c | b a``."""
     index = index % (2 * n - 2)
-    return np.minimum(index, 2 * n - 2 - index)
+    folded: np.ndarray = np.minimum(index, 2 * n - 2 - index)
+    return folded
 
 
 @lru_cache(maxsize=128)

@@ -112,7 +112,7 @@ def normal_quantiles() -> Tensor:
         (65536, 1.0)
     """
     edges = torch.special.ndtri(torch.arange(65537, dtype=torch.float64) / 65536)
-    density = torch.exp(-0.5 * edges**2) / (2 * torch.pi) ** 0.5
+    density: Tensor = torch.exp(-0.5 * edges**2) / (2 * torch.pi) ** 0.5
     return (density[:-1] - density[1:]) * 65536
 
 

@@ -21,7 +21,8 @@ def inverse_affine(jitter: Tensor, height: int, width: int) -> Tensor:
     centre = torch.tensor([width // 2, height // 2])
     source = centre + min(height, width) // 3 * torch.tensor([[1, 1], [1, -1], [-1, -1]])
     moved = torch.cat([source + jitter.double().cpu(), torch.ones(len(jitter), 3, 1, dtype=torch.float64)], 2)
-    return torch.linalg.solve(moved, source.double().expand(len(jitter), -1, -1)).transpose(1, 2).float()
+    affine: Tensor = torch.linalg.solve(moved, source.double().expand(len(jitter), -1, -1))
+    return affine.transpose(1, 2).float()
 
 
 def elastic(images: Tensor, affine: Tensor | None, field: Tensor | None) -> Tensor:

@@ -14,7 +14,17 @@ from shiftbench.registry import CLUSTERERS, CORRUPTIONS, METRICS
 from shiftbench.reports.candidates import DRAWN, HEADLINE, Candidate, candidates_of, keys, levels
 from shiftbench.reports.names import is_probe, needs_labels
 from shiftbench.reports.style import Look
-from shiftbench.results.runs import CANDIDATE, CHANCE, CLEAN, CONDITION, ConditionKey, Runs, groups, interval, of_split
+from shiftbench.results.runs import (
+    CANDIDATE,
+    CHANCE_KEY,
+    CLEAN_KEY,
+    CONDITION,
+    ConditionKey,
+    Runs,
+    groups,
+    interval,
+    of_split,
+)
 from shiftbench.results.tables import Results, ok
 
 AGREEMENT = "ari"
@@ -136,7 +146,7 @@ class View:
         """What was scored besides the clean split, or at least tried; the common corruptions first."""
         tried = {*self.cells.loc[self.cells["status"] != "skipped", "shift"].unique()}
         tried |= {*self.stability.loc[self.stability["status"] != "skipped", "shift"].unique()}
-        found = [shift for shift in self._conditions if shift in tried - {CLEAN[0], CHANCE[0]}]
+        found = [shift for shift in self._conditions if shift in tried - {CLEAN_KEY[0], CHANCE_KEY[0]}]
         return sorted(found, key=lambda shift: shift != "corruption")
 
     @cached_property
@@ -170,7 +180,7 @@ class View:
 
     def clean(self, shift: str) -> ConditionKey:
         """The condition that a shift is compared with: the clean images of its classes."""
-        return of_split(CLEAN, self.split(shift))
+        return of_split(CLEAN_KEY, self.split(shift))
 
     def count(self, shift: str) -> int:
         """The number of conditions of a shift."""
@@ -303,7 +313,7 @@ class View:
         """Agreement by severity, mean over complete corruptions; the axis "shift" has nothing at severity 0."""
         table = self.agreement(candidate, protocol, axis)
         table = table[table["corruption"].isin(self.complete(shift)) | (table["severity"] == 0)]
-        start = (table["shift"] == CLEAN[0]) & (table["split"] == self.split(shift))
+        start = (table["shift"] == CLEAN_KEY[0]) & (table["split"] == self.split(shift))
         means = table[start | (table["shift"] == shift)].groupby("severity")["mean"].mean()
         if means.empty:
             return None

@@ -15,7 +15,7 @@ class InputTypeError(InputError, TypeError):
 
 
 def unknown(kind: str, name: object, allowed: Iterable[str]) -> InputError:
-    """The error for a name that nobody registered, with the nearest known one.
+    """The error for a name that is not registered; it suggests the nearest known name.
 
     Args:
         kind: what was asked for, in the singular ("corruption").

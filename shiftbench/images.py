@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import struct
@@ -17,11 +18,12 @@ from PIL import Image, ImageOps
 
 from shiftbench.errors import InputError
 from shiftbench.runtime.console import progress
+from shiftbench.runtime.digests import file_digests
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
-PIXELS = 178_956_970  # of one image, where Pillow too refuses what may be a decompression bomb
+PIXELS = 178_956_970  # at most in one image: Pillow's own limit against decompression bombs
 MARGIN = 256 / 224  # how much larger than the crop ImageNet's evaluation resizes to
-IN_MEMORY = 1_500_000_000  # decoded bytes: Tiny-ImageNet, or what ImageNet-Dogs-15 has to fit on at 160 pixels
+IN_MEMORY = 1_500_000_000  # decoded bytes: Tiny-ImageNet, or the training split of ImageNet-Dogs-15 at 160 pixels
 AHEAD = 2  # chunks decoded beyond the one in use
 CHUNK = 512  # files decoded between two steps of the progress bar
 
@@ -35,27 +37,18 @@ class ImageFiles:
         files: one per image; plain strings take the least memory.
         size: height and width of the decoded images.
         decode: (file, size) -> uint8 (size, size, 3): :func:`centre_square` or :func:`centre_crop`.
-        names: what the content is known by, one per file; the default is the last two parts of its path and its bytes.
     """
 
-    def __init__(
-        self,
-        files: Sequence[File],
-        size: int,
-        decode: Callable[[File, int], np.ndarray],
-        names: Sequence[str] | None = None,
-    ) -> None:
+    def __init__(self, files: Sequence[File], size: int, decode: Callable[[File, int], np.ndarray]) -> None:
         self.files = list(files)
         self.size = size
         self._decode = decode
-        self._names = None if names is None else list(names)
 
     @cached_property
-    def names_and_sizes(self) -> list[str]:
-        """What tells other content apart without reading it: a name, the bytes in the file, and how it is decoded."""
-        names = self._names or [_name_and_size(file) for file in self.files]
-        how = getattr(self._decode, "__name__", repr(self._decode))
-        return [f"{name} {how}" for name in names]
+    def digest(self) -> str:
+        """The hexadecimal sha256 of the bytes of all files, in their order, and of how they are decoded."""
+        how = f"{getattr(self._decode, '__name__', repr(self._decode))} {self.size}"
+        return hashlib.sha256("\n".join([how, *file_digests(self.files)]).encode()).hexdigest()
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -79,18 +72,11 @@ class ImageFiles:
 
     def take(self, rows: np.ndarray) -> ImageFiles:
         """The images at these positions, still as files."""
-        names = None if self._names is None else [self._names[int(row)] for row in rows]
-        return ImageFiles([self.files[int(row)] for row in rows], self.size, self._decode, names)
+        return ImageFiles([self.files[int(row)] for row in rows], self.size, self._decode)
 
     def join(self, other: ImageFiles) -> ImageFiles:
         """These files and then the others, decoded as these are."""
-        names = None if self._names is None or other._names is None else [*self._names, *other._names]
-        return ImageFiles([*self.files, *other.files], self.size, self._decode, names)
-
-
-def _name_and_size(file: File) -> str:
-    path = str(file)  # no Path: there may be millions
-    return f"{'/'.join(path.split(os.sep)[-2:])} {os.stat(path).st_size}"  # noqa: PTH116, PTH206
+        return ImageFiles([*self.files, *other.files], self.size, self._decode)
 
 
 Images = torch.Tensor | ImageFiles
@@ -149,11 +135,11 @@ def image_files(folder: File, below: bool = False) -> list[str]:
 
     Hidden files and folders are passed over. A folder that is not there holds none.
     """
-    found: list[str] = []
+    paths: list[str] = []
     for place, inner, names in os.walk(folder, followlinks=True):
-        found += [f"{place}{os.sep}{name}" for name in names if name.lower().endswith(SUFFIXES) and name[0] != "."]
+        paths += [f"{place}{os.sep}{name}" for name in names if name.lower().endswith(SUFFIXES) and name[0] != "."]
         inner[:] = [name for name in inner if below and name[0] != "."]
-    return sorted(found)
+    return sorted(paths)
 
 
 def load(*parts: Images) -> list[Images]:
@@ -176,11 +162,11 @@ def _decode_all(files: ImageFiles, advance: Callable[[int], None]) -> torch.Tens
     return pixels
 
 
-def join(one: Images, two: Images) -> Images:
-    """One after the other; files stay files where both are."""
-    if isinstance(one, ImageFiles) and isinstance(two, ImageFiles):
-        return one.join(two)
-    return torch.cat([one[:], two[:]])
+def join(first: Images, second: Images) -> Images:
+    """The images of both, in this order; files stay files if both are."""
+    if isinstance(first, ImageFiles) and isinstance(second, ImageFiles):
+        return first.join(second)
+    return torch.cat([first[:], second[:]])
 
 
 def resize(images: torch.Tensor, size: int | None) -> torch.Tensor:
@@ -239,7 +225,7 @@ def open_rgb(file: File, shorter: int = 0) -> Image.Image:
     Args:
         file: of any format that Pillow reads; of several frames the first.
         shorter: the size that the shorter side is wanted at. A JPEG of at least four times that size is decoded at a
-            half, quarter or eighth, never to less than twice of what is wanted, which saves most of the work.
+            half, quarter or eighth, never to less than twice the wanted size, which saves most of the work.
 
     Raises:
         InputError: the file is no image, truncated, of a kind without a defined range (32 bits), or larger than
@@ -287,5 +273,5 @@ def _square(image: Image.Image, file: File, shorter: int, size: int) -> np.ndarr
 
 
 def evenly(images: Images, number: int = 64) -> torch.Tensor:
-    """Up to so many of the images, evenly spaced: uint8 (n, 3, H, W)."""
+    """Up to ``number`` of the images, evenly spaced: uint8 (n, 3, H, W)."""
     return take(images, evenly_spaced(len(images), number))[:]

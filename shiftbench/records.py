@@ -1,4 +1,4 @@
-"""The typed records that travel between the parts: data sets, conditions of a shift, writes that never half-happen."""
+"""The records that the parts exchange: data sets, conditions, samples and shifts; and atomic writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Split:
 
     Attributes:
         images: uint8 (N, 3, H, W), in memory or as files that are decoded when asked for.
-        labels: int64 (N,), class indices, or None where nobody labelled them.
+        labels: int64 (N,), class indices, or None without labels.
     """
 
     images: Images
@@ -42,7 +42,7 @@ class Dataset:
     Attributes:
         name: what results call it.
         classes: the names of the classes; empty when the images are unlabelled.
-        ids: what a shift knows the classes by (ImageNet's wnids), in the same order; empty where it is the names.
+        ids: the ids by which shifts know the classes (ImageNet's wnids), in the same order; empty if they use the names.
         root: the folder in which its files and those of its shifts are looked for; None for $SHIFTBENCH_DATA.
     """
 
@@ -55,7 +55,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the images and labels of both splits; images in files count by name and size."""
+        """sha256 over the images and labels of both splits; of images in files the bytes of the files."""
         digest = hashlib.sha256()
         for split in (self.train, self.test):
             digest.update(images_digest(split.images))
@@ -73,7 +73,7 @@ class Condition:
         corruption: the corruption's name, empty for other shifts.
         severity: 1..5 for shifts that come in degrees, 0 otherwise.
         table: the table of severity constants, empty for other shifts.
-        split: what is comparable with it: "test", or "test[SHIFT]" for the part of the test split whose classes
+        split: the clean images that it is compared with: "test", or "test[SHIFT]" for the part of the test split whose classes
             SHIFT has too.
     """
 
@@ -104,12 +104,12 @@ class Sample:
     """The images of one condition, with labels in the data set's own class indices.
 
     Attributes:
-        labels: int64 (N,), or None where nobody labelled them.
-        rows: int64 (N,), the test image that each one is a version of; None where they are other pictures.
+        labels: int64 (N,), or None without labels.
+        rows: int64 (N,), the test image that each image is a version of; None for other pictures.
         images: uint8 (N, 3, H, W); None for the test images at ``rows`` themselves.
         change: what happens to a chunk of images before it is encoded: uint8 (n, 3, H, W) and int64 (n,), their
             positions in the test split (from which randomness is drawn), to uint8 (n, 3, H, W).
-        digest: tells different content apart where name and data set do not (files of a natural shift).
+        digest: of the images, where it is known better than by reading them (:attr:`content`).
     """
 
     labels: np.ndarray[Any, Any] | None
@@ -122,6 +122,11 @@ class Sample:
     def n(self) -> int:
         """The number of images."""
         return len(self.images) if self.images is not None else len(self.rows)  # type: ignore[arg-type]  # one of them
+
+    @cached_property
+    def content(self) -> str:
+        """A digest of the images; empty where they are test images, which the data set's fingerprint knows."""
+        return self.digest or ("" if self.images is None else images_digest(self.images).hex())
 
 
 @dataclass(frozen=True)
@@ -142,8 +147,8 @@ class Shift:
         data: the data sets it is a shift of; empty for any.
         source: where its images come from.
         citation: whom to cite, empty for none.
-        samples: (data set, name of the table of severity constants, seed) to its conditions; loading is deferred to what a Sample
-            holds, but files are looked for at once.
+        samples: from (data set, name of the table of severity constants, seed) to its conditions. Missing files are noticed
+            at once; images are loaded later, through the Sample.
     """
 
     name: str
@@ -179,10 +184,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def images_digest(images: Images) -> bytes:
-    """sha256 over shape and pixels; of files, over shape, names and sizes, since data sets can be too large to read."""
+    """sha256 over shape and pixels; of files, over shape and the bytes in them."""
     digest = hashlib.sha256(str(tuple(images.shape)).encode())
-    names = getattr(images, "names_and_sizes", None)
-    digest.update(images.contiguous().numpy().tobytes() if names is None else "\n".join(names).encode())  # type: ignore[union-attr]
+    of_files: str | None = getattr(images, "digest", None)
+    digest.update(images.contiguous().numpy().tobytes() if of_files is None else of_files.encode())  # type: ignore[union-attr]
     return digest.digest()
 
 

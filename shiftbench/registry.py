@@ -115,14 +115,15 @@ class Registry(Mapping[str, AnyEntry]):
         self._entries = dict(entries)
         self._entry: type[Any] = entry or Entry
 
-    def add(self, name: str, target: str, summary: str, **about: Any) -> None:
+    def add(self, name: str, target: str, summary: str, group: str = "", **about: Any) -> None:
         """Register a name.
 
         Args:
             name: the new name.
             target: ``"package.module:attribute"``.
             summary: what it is, in a few words.
-            about: what this kind of entry knows besides: ``group``; of a metric ``needs``, ``higher_is_better``, ``range``.
+            group: an optional subset it belongs to.
+            about: what this kind of entry knows besides; of a metric ``needs``, ``higher_is_better``, ``range``, ``batched``.
 
         Raises:
             InputError: the name is taken by another target.
@@ -130,7 +131,7 @@ class Registry(Mapping[str, AnyEntry]):
         known = self._entries.get(name)
         if known is not None and known.target != target:
             raise InputError(f"The {self.kind} {name!r} is already {known.target}; {target} needs another name.")
-        self._entries[name] = self._entry(target, summary, **about)
+        self._entries[name] = self._entry(target, summary, group, **about)
 
     def load(self, name: str) -> Any:
         """Import and return what a name stands for; ``"package.module:attribute"`` names it directly.
@@ -351,7 +352,7 @@ SHIFTS = Registry("shift", {
     ),
     "imagenet_r": Entry(f"{_NATURAL}:imagenet_r", "renditions of 200 classes of ImageNet", "natural"),
     "imagenet_a": Entry(f"{_NATURAL}:imagenet_a", "hard photographs of 200 classes of ImageNet", "natural"),
-    "imagenet_o": Entry(f"{_NATURAL}:imagenet_o", "classes that ImageNet has not, without labels", "natural"),
+    "imagenet_o": Entry(f"{_NATURAL}:imagenet_o", "classes that ImageNet does not have, without labels", "natural"),
     "imagenet_sketch": Entry(f"{_NATURAL}:imagenet_sketch", "black and white sketches of ImageNet's classes", "natural"),
     "prior": Entry(f"{_SYNTHETIC}:prior", "other class shares, drawn from a Dirichlet distribution", "synthetic"),
     "subpopulation": Entry(f"{_SYNTHETIC}:subpopulation", "10 to 50 % of the classes dropped", "synthetic"),

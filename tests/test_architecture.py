@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
 from inspect import ismodule
+from pkgutil import resolve_name
 
 import pytest
 from packaging.requirements import Requirement
@@ -19,6 +21,7 @@ from shiftbench.records import Shift
 
 tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
+GUIDE = CHECKOUT / "CONTRIBUTING.md"
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
 
 # What may know what: a folder, or a module of the root, imports from its own row's left neighbours only.
@@ -100,6 +103,52 @@ def check(module: str, imported: str) -> None:
         assert level_of(there) < level_of(here), above
 
 
+def purpose(folder: str) -> str:
+    """The first sentences of its documentation, in Markdown."""
+    documentation = ast.get_docstring(ast.parse(MODULES[f"shiftbench.{folder}"].read_text(encoding="utf-8")))
+    return documentation.partition("\n")[0].replace("``", "`")
+
+
+def folder_imports() -> dict[str, list[str]]:
+    """The folders above the lowest level that each folder imports from; every folder, by its level."""
+    neighbours: dict[str, set[str]] = {folder: set() for level in LEVELS for folder in sorted(level)}
+    for module in MODULES:
+        here = folder_of(module)
+        there = {folder_of(name) for name, _ in imports_of(module) if name.startswith("shiftbench.")}
+        if here:
+            neighbours[here] |= there - LEVELS[0] - {here, ""}
+    return {folder: sorted(others) for folder, others in neighbours.items()}
+
+
+def reached(folder: str, graph: Mapping[str, Collection[str]]) -> set[str]:
+    """All that a folder imports from, by whatever detour."""
+    return set(graph[folder]).union(*(reached(other, graph) for other in graph[folder]))
+
+
+def arrows(graph: Mapping[str, Collection[str]]) -> list[tuple[str, str]]:
+    """The imports that do not follow from others: the fewest arrows by which the same folders are reached."""
+    detours = {folder: set().union(*(reached(other, graph) for other in others)) for folder, others in graph.items()}
+    return [(folder, other) for folder, others in graph.items() for other in others if other not in detours[folder]]
+
+
+def diagram() -> str:
+    """The levels as a table, and their imports as a drawing, in Markdown."""
+    graph = folder_imports()
+    lines = ["| level | folder | what is there | imports, besides level 0 |", "| --- | --- | --- | --- |"]
+    for folder, others in graph.items():
+        names = " ".join(f"`{other}`" for other in others)
+        lines.append(f"| {level_of(folder)} | `{folder}` | {purpose(folder)} | {names} |")
+    lines += ["", "```mermaid", "flowchart TD"]
+    for number, level in reversed([*enumerate(LEVELS)][1:]):
+        lines += [
+            f'    subgraph level{number}["level {number}"]',
+            *(f"        {name}" for name in sorted(level)),
+            "    end",
+        ]
+    lines += [f"    {folder} --> {other}" for folder, other in arrows(graph)]
+    return "\n".join([*lines, "```"])
+
+
 def cycles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
     """The groups of modules that import each other, by whatever detour: strongly connected components (Tarjan 1972)."""
     number, low, stack, found = {}, {}, [], []
@@ -141,6 +190,27 @@ def test_no_module_imports_itself_by_any_detour():
 def test_a_cycle_is_seen():
     graph = {"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": set(), "e": {"e"}}
     assert cycles(graph) == [["a", "b", "c"], ["e"]]
+
+
+def test_the_contributors_guide_shows_the_folders_as_they_are():
+    assert diagram() in GUIDE.read_text(encoding="utf-8"), "the folders have changed: `make diagram` draws them anew"
+
+
+def test_an_arrow_that_follows_from_others_is_not_drawn():
+    graph = {"a": ["b", "c", "d"], "b": ["d"], "c": [], "d": ["e"], "e": []}
+    assert arrows(graph) == [("a", "b"), ("a", "c"), ("b", "d"), ("d", "e")]
+
+
+DOCUMENTS = [CHECKOUT / "README.md", GUIDE, CHECKOUT / "benchmarks" / "README.md", *sorted(CHECKOUT.glob("docs/*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[path.relative_to(CHECKOUT).as_posix() for path in DOCUMENTS])
+def test_every_module_that_the_documentation_names_is_there(document):
+    text = document.read_text(encoding="utf-8").replace(
+        "`shiftbench.plugins`", ""
+    )  # no module: a group of entry points
+    for name in set(re.findall(r"\bshiftbench(?:\.[A-Za-z_]\w*)+", text)):
+        resolve_name(name)
 
 
 def test_the_root_holds_folders_and_little_else():
@@ -255,3 +325,9 @@ def test_every_registered_name_leads_somewhere(kind, name):
 def test_one_version():
     assert shiftbench.__version__ == PROJECT["project"]["version"]
     assert f"[{shiftbench.__version__}]" in (CHECKOUT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    before, begin, rest = GUIDE.read_text(encoding="utf-8").partition("<!-- made by `make diagram` -->\n")
+    _, end, after = rest.partition("<!-- end -->\n")
+    GUIDE.write_text("".join([before, begin, diagram(), "\n", end, after]), encoding="utf-8")

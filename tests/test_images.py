@@ -1,5 +1,6 @@
 """Any image file to 8-bit RGB, images in files, and the bounded queue that decodes them."""
 
+import os
 import struct
 import threading
 import time
@@ -256,19 +257,28 @@ def test_take_and_join(files):
     both = images.join(some, take(files, np.array([4])))
     assert isinstance(both, ImageFiles)
     assert levels(both[:]) == [9, 2, 4]
-    assert both.names_and_sizes == [files.names_and_sizes[i] for i in (9, 2, 4)]
+    assert both.digest == take(files, np.array([9, 2, 4])).digest
     assert levels(images.join(some[:], files)) == [9, 2, *range(23)]
     assert levels(take(files[:], np.array([9, 2]))) == [9, 2]
 
 
-def test_names_tell_content_apart(files, tmp_path):
-    names = files.names_and_sizes
-    assert len(set(names)) == 23
-    assert names[3] == f"{tmp_path.name}/03.png {(tmp_path / '03.png').stat().st_size} centre_square"
-    cropped = ImageFiles(files.files, 8, centre_crop)
-    assert not set(cropped.names_and_sizes) & set(names)
-    renamed = ImageFiles(files.files, 8, centre_square, names=[str(i) for i in range(23)])
-    assert take(renamed, np.array([5])).names_and_sizes == ["5 centre_square"]
+def test_content_tells_files_apart_and_names_do_not(files, tmp_path):
+    assert take(files, np.array([3, 4])).digest != take(files, np.array([4, 3])).digest
+    assert ImageFiles(files.files, 8, centre_crop).digest != files.digest
+    (tmp_path / "03.png").rename(tmp_path / "renamed.png")
+    renamed = ImageFiles([tmp_path / "renamed.png"], 8, centre_square)
+    (tmp_path / "copy.png").write_bytes((tmp_path / "renamed.png").read_bytes())
+    assert renamed.digest == ImageFiles([tmp_path / "copy.png"], 8, centre_square).digest
+
+
+def test_other_pixels_of_the_same_size_are_seen(files, tmp_path):
+    """The file's name, length and time are as they were."""
+    first = ImageFiles(files.files, 8, centre_square).digest
+    path = tmp_path / "05.png"
+    status, content = path.stat(), path.read_bytes()
+    path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert ImageFiles(files.files, 8, centre_square).digest != first
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5, None])

@@ -28,7 +28,7 @@ from shiftbench.runtime import compat
 from shiftbench.runtime.parallel import single_threaded
 from shiftbench.runtime.provenance import hardware, versions
 
-PROBE = 64  # images at most
+TRIAL_IMAGES = 64  # at most, to try an encoder on
 PHOTOGRAPH = 32  # pixels per side, for encoders that take any
 PATIENCE = 1.5  # seconds that one measurement of speed may take
 OWN_DATA = ("folder", "npz")
@@ -64,7 +64,7 @@ def examine(
         shift: the shifts of that run; None for the clean split alone.
 
     Raises:
-        InputError: a checkpoint, data set or shift that cannot be used, as those who load it say.
+        InputError: a checkpoint, data set or shift cannot be used.
     """
     yield "versions   " + ", ".join(f"{name} {version}" for name, version in versions().items())
     machine = hardware()
@@ -89,16 +89,16 @@ def predict(
 
     Args:
         encoders: in the arithmetic that they will run in.
-        dataset: its training images are encoded too, for clusters are fitted on them.
+        dataset: its training images are encoded too, because clusters are fitted on them.
         samples: the conditions, as :func:`shiftbench.data.shifts.resolve` gives them.
         workers: conditions encoded at once, one core each.
     """
     tested = sum(_count(sample) for sample in samples.values() if isinstance(sample, Sample))
     total, pixels = len(dataset.train) + tested, int(np.prod(dataset.train.images.shape[1:]))
-    probe = evenly(dataset.train.images, PROBE)
+    images = evenly(dataset.train.images, TRIAL_IMAGES)
     forecasts = []
     for encoder in encoders:
-        speed, width = rate(encoder, probe), encoder(probe[:2]).shape[1]
+        speed, width = rate(encoder, images), encoder(images[:2]).shape[1]
         cache = 4 * width * total if width < pixels else 0
         forecasts.append(Forecast(encoder.name, total, speed, total / speed / workers, cache))
     return forecasts
@@ -113,20 +113,20 @@ def rate(encoder: Encoder, images: torch.Tensor) -> float:
         return len(some) / _seconds(encoder, some)
 
 
-def photographs(size: int, number: int = PROBE) -> torch.Tensor:
-    """Square cuttings of the two photographs that scikit-learn ships: uint8 (number, 3, size, size), always the same."""
+def photographs(size: int, number: int = TRIAL_IMAGES) -> torch.Tensor:
+    """Square crops of the two photographs that scikit-learn ships: uint8 (number, 3, size, size), always the same."""
     from sklearn.datasets import load_sample_images
 
     generator = np.random.default_rng(0)
     pictures = [torch.from_numpy(picture.copy()).permute(2, 0, 1) for picture in load_sample_images().images]
-    cuttings = []
+    crops = []
     for index in range(number):
         picture = pictures[index % len(pictures)]
         side = int(generator.integers(96, 257))
         top, left = (int(generator.integers(0, extent - side + 1)) for extent in picture.shape[1:])
-        cutting = picture[:, top : top + side, left : left + side].float()[None]
-        cuttings.append(torch.nn.functional.interpolate(cutting, (size, size), mode="bilinear", antialias=True))
-    return torch.cat(cuttings).round().clamp(0, 255).to(torch.uint8)
+        crop = picture[:, top : top + side, left : left + side].float()[None]
+        crops.append(torch.nn.functional.interpolate(crop, (size, size), mode="bilinear", antialias=True))
+    return torch.cat(crops).round().clamp(0, 255).to(torch.uint8)
 
 
 def _installed() -> Iterator[str]:
@@ -159,7 +159,7 @@ def _try(encoder: Encoder, dataset: Dataset | None) -> Iterator[str]:
     for key, value in encoder.origin.items():
         if value not in (None, [], ""):
             yield f"encoder    {key}: {_plainly(value)}"
-    images, kind = _probe(encoder, dataset)
+    images, kind = _trial_images(encoder, dataset)
     try:
         with single_threaded():
             features = encoder.features(images[:16])
@@ -184,10 +184,10 @@ def _try(encoder: Encoder, dataset: Dataset | None) -> Iterator[str]:
     yield from (f"WARNING    {line}" for line in warnings)
 
 
-def _probe(encoder: Encoder, dataset: Dataset | None) -> tuple[torch.Tensor, str]:
+def _trial_images(encoder: Encoder, dataset: Dataset | None) -> tuple[torch.Tensor, str]:
     """Images to try an encoder on, fewer where it takes large ones."""
     size = (encoder.origin.get("preprocess") or {}).get("size") or PHOTOGRAPH
-    number = PROBE if size <= 64 else 16
+    number = TRIAL_IMAGES if size <= 64 else 16
     if dataset is None:
         return photographs(size, number), "photographs"
     return evenly(dataset.train.images, number), f"images of {dataset.name}"

@@ -1,4 +1,4 @@
-"""The ``shiftbench`` command. Flags are sugar for hydra overrides; each sub-command ends in one public function."""
+"""The ``shiftbench`` command. Flags are short for hydra overrides; each sub-command calls one public function."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from shiftbench import __version__, registry
 from shiftbench.cli.overrides import HYDRA_FLAGS, data_of_newest_run, data_overrides, named_override, quoted, run_hydra
 from shiftbench.errors import InputError, unknown
 
-KINDS = {
+KINDS: dict[str, Mapping[str, registry.Entry]] = {
     "methods": registry.METHODS,
     "datasets": registry.DATASETS,
     "shifts": registry.SHIFTS,
@@ -235,8 +235,8 @@ def _corrupt(given: argparse.Namespace) -> None:
 
 
 def _add_list(commands: Any) -> None:
-    parser = _command(commands, "list", _list, "what can be named")
-    parser.add_argument("kind", metavar="|".join(KINDS), help="which names")
+    parser = _command(commands, "list", _list, "the names of one kind: methods, data sets, shifts, ...")
+    parser.add_argument("kind", metavar="|".join(KINDS), help="the kind")
 
 
 def _list(given: argparse.Namespace) -> None:
@@ -272,7 +272,7 @@ def _doctor(given: argparse.Namespace) -> None:
 
 
 def _add_cache(commands: Any) -> None:
-    parser = _command(commands, "cache", _cache, "the features that are kept on disk")
+    parser = _command(commands, "cache", _cache, "list or remove the features that are kept on disk")
     parser.add_argument("action", choices=("list", "prune"))
     parser.add_argument("--folder", metavar="DIR", default="auto", help="default: $SHIFTBENCH_CACHE, or the user's")
     parser.add_argument(
@@ -307,10 +307,10 @@ def _cache(given: argparse.Namespace) -> None:
 
 def _bytes(text: str) -> int:
     """A size like 500MB in bytes."""
-    found = re.fullmatch(r"(\d+\.?\d*) *([kMGT]?)B?", text, re.IGNORECASE)
-    if found is None:
+    parsed = re.fullmatch(r"(\d+\.?\d*) *([kMGT]?)B?", text, re.IGNORECASE)
+    if parsed is None:
         raise InputError(f"--keep {text}: a size like 500MB or 5GB is needed.")
-    return int(float(found[1]) * 1000 ** " kmgt".index(found[2].lower() or " "))
+    return int(float(parsed[1]) * 1000 ** " kmgt".index(parsed[2].lower() or " "))
 
 
 def _size(number: float) -> str:
@@ -319,10 +319,12 @@ def _size(number: float) -> str:
 
 
 def _add_convert(commands: Any) -> None:
-    parser = _command(commands, "convert", _convert, "a checkpoint to tensors alone, which load without risk")
+    parser = _command(commands, "convert", _convert, "turn a checkpoint into plain tensors, which load without risk")
     parser.add_argument("source", metavar="IN", help="a checkpoint")
     parser.add_argument("target", metavar="OUT.safetensors")
-    parser.add_argument("--trust", action="store_true", help="run the code that the file may hold: only if it is yours")
+    parser.add_argument(
+        "--trust", action="store_true", help="run the code that the file may hold: only if you trust it"
+    )
 
 
 def _convert(given: argparse.Namespace) -> None:

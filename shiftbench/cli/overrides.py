@@ -13,18 +13,18 @@ from typing import Any
 from shiftbench import registry
 from shiftbench.errors import InputError, unknown
 
-OWN_DATA = ("folder", "npz")  # data sets that are wherever the user says
+OWN_DATA = ("folder", "npz")  # data sets whose path the user gives
 HYDRA_FLAGS = ("--cfg", "--package", "--config-dir", "--config-path", "--config-name", "--info")
 
 
 def quoted(text: str) -> str:
-    """A value as hydra's grammar takes it literally, whatever characters it holds."""
+    """Quote a value so that hydra takes it literally, whatever characters it holds."""
     escaped = text.replace("\\", "\\\\") if text.endswith("\\") else text
     return "'" + escaped.replace("'", "\\'") + "'"
 
 
-def named_override(group: str, name: str | None, known: registry.Registry) -> list[str]:
-    """``--method idfd``, or ``--method package.module:Class``; none where nothing was named."""
+def named_override(group: str, name: str | None, known: registry.Registry[registry.Entry]) -> list[str]:
+    """``--method idfd``, or ``--method package.module:Class``; empty if no name was given."""
     if name is None:
         return []
     if ":" in name:
@@ -47,7 +47,7 @@ def data_overrides(data: str | None) -> list[str]:
 
 
 def data_of_newest_run(given: argparse.Namespace) -> str | None:
-    """Without --data and --checkpoint the newest run is scored on what it was trained on."""
+    """The data that the newest run was trained on; used when neither --data nor --checkpoint is given."""
     named = [override for override in given.overrides if override.startswith(("data=", "checkpoint=", "runs="))]
     if given.checkpoint or named or given.hydra_cfg:
         return None
@@ -102,7 +102,7 @@ def run_hydra(
 
 
 def _check_groups(overrides: Sequence[str]) -> None:
-    """Hydra's own message for an unknown option lists a search path; ours names the nearest one."""
+    """Hydra's own message for an unknown option lists a search path; ours names the nearest option."""
     groups = {"method": registry.METHODS, "data": registry.DATASETS, "clustering": registry.CLUSTERERS}
     for override in overrides:
         key, _, value = override.partition("=")

@@ -37,7 +37,8 @@ class ArgmaxPartition:
         """Int64 ``(M,)``, the largest of the k outputs of each row of ``(M, k)``."""
         outputs = as_features(features)
         check_dimensions(outputs, self.centers.shape[1])
-        return outputs.argmax(axis=1)
+        labels: NDArray[np.int64] = outputs.argmax(axis=1)
+        return labels
 
 
 class Argmax(Clusterer):

@@ -52,7 +52,8 @@ class GaussianMixture(LibraryClusterer):
         used, ids = np.unique(labels, return_inverse=True)
 
         def most_probable(others: Matrix) -> Ids:
-            return mixture.predict_proba(others.astype(np.float64))[:, used].argmax(axis=1)
+            labels: Ids = mixture.predict_proba(others.astype(np.float64))[:, used].argmax(axis=1)
+            return labels
 
         remark = "" if mixture.converged_ else f"EM stopped unfinished after {self.max_iter} iterations"
         return ids, most_probable, remark

@@ -35,7 +35,7 @@ def load_dataset(name: str, *, fit: str = "train", **options: Any) -> Dataset:
     _check_options(name, load, options)
     if fit not in FITS:
         raise InputError(f"data.fit={fit}: one of {', '.join(FITS)} is needed.")
-    dataset = load(**options)
+    dataset: Dataset = load(**options)
     return dataset if fit == "train" else replace(dataset, train=_both(dataset))
 
 

@@ -82,4 +82,5 @@ def _split(batches: list[dict[str, Any]], key: str) -> Split:
 
 
 def _unpickle(file: Path, md5: str) -> dict[str, Any]:
-    return pickle.loads(read_checked(file, md5), encoding="latin1")
+    members: dict[str, Any] = pickle.loads(read_checked(file, md5), encoding="latin1")
+    return members

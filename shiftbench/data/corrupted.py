@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -29,10 +28,10 @@ from shiftbench.images import ImageFiles, centre_square
 from shiftbench.records import Condition, Dataset, Sample, Shift, Split
 from shiftbench.registry import CORRUPTIONS
 from shiftbench.runtime.console import say
+from shiftbench.runtime.digests import file_digests
 
 CITATION = "Hendrycks & Dietterich 2019, arXiv:1903.12261"
 ARCHIVES = ("noise", "blur", "weather", "digital", "extra")  # the tar files of ImageNet-C, folders in some copies
-READ = 10  # images whose content is in a condition's digest: all would be gigabytes, and another set differs everywhere
 
 
 def corruption_samples(dataset: Dataset, table: str, seed: int) -> Samples:
@@ -121,9 +120,8 @@ def _array_sample(path: Path, name: str, severity: int, dataset: Dataset) -> Sam
     if len(np.unique(pairs[0])) != pairs.shape[1]:
         raise InputError(f"{str(path / 'labels.npy')!r}: not the labels of {dataset.name}'s test split in its order.")
     assert isinstance(split.images, torch.Tensor)
-    digest = hashlib.sha256(str(tuple(split.images.shape)).encode())
-    digest.update(split.images[:: -(-len(split) // READ)].contiguous().numpy().tobytes())
-    return Sample(dataset.test.labels, np.arange(len(split)), split.images, digest=digest.hexdigest())
+    digest = f"{file_digests([path / f'{name}.npy'])[0]}, severity {severity}"
+    return Sample(dataset.test.labels, np.arange(len(split)), split.images, digest=digest)
 
 
 def _folders(shift: str, folder: str) -> Callable[[Dataset, str, int], Samples]:
@@ -188,7 +186,7 @@ class _Files:
         return replace(condition, split=self.split)
 
     def sample(self, folder: Path) -> Sample:
-        """The images of a severity's folder; the digest is of all names and of the bytes of a few files.
+        """The images of a severity's folder.
 
         Raises:
             InputError: a class is missing.
@@ -196,10 +194,7 @@ class _Files:
         for name in {name.partition("/")[0]: name for name in reversed(self.names)}.values():
             if not (folder / name).is_file():
                 raise InputError(f"{str(folder)!r} lacks {name}, which another severity has: unpack it again.")
-        digest = hashlib.sha256("\n".join(self.names).encode())
-        for name in self.names[:: -(-len(self.names) // READ)]:
-            digest.update((folder / name).read_bytes())
-        return Sample(self.labels, self.rows, _Below(folder, self.names, self.size), digest=digest.hexdigest())
+        return Sample(self.labels, self.rows, _Below(folder, self.names, self.size))
 
 
 class _Below(ImageFiles):

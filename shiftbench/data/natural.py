@@ -31,7 +31,7 @@ from shiftbench.data.lookup import (
 from shiftbench.data.sources import status
 from shiftbench.errors import InputError
 from shiftbench.images import ImageFiles, resize
-from shiftbench.records import Condition, Dataset, Sample, Shift, images_digest
+from shiftbench.records import Condition, Dataset, Sample, Shift
 
 Make = Callable[[Dataset, str, int], Samples]
 
@@ -102,7 +102,7 @@ def imagenet_o_samples(dataset: Dataset, table: str, seed: int) -> Samples:
     if not files:
         raise InputError(f"No images in {str(path)!r}: CLASS/* are looked for.")
     images = ImageFiles(files, dataset.test.images.shape[-1], decoder(dataset))
-    return {Condition("imagenet_o"): Sample(None, None, images, digest=images_digest(images).hex())}
+    return {Condition("imagenet_o"): Sample(None, None, images)}
 
 
 def _another(name: str) -> Make:
@@ -138,8 +138,7 @@ def cifar10_jpeg_samples(dataset: Dataset, table: str, seed: int) -> Samples:
         )
     order = np.argsort(rows)
     images = ImageFiles([files[i] for i in order], dataset.test.images.shape[-1], decoder(dataset))
-    digest = images_digest(images).hex()
-    return {Condition("cifar10_jpeg"): Sample(dataset.test.labels, rows[order], images, digest=digest)}
+    return {Condition("cifar10_jpeg"): Sample(dataset.test.labels, rows[order], images)}
 
 
 @cache
@@ -151,9 +150,10 @@ def member_wnids(name: str) -> tuple[str, ...]:
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
+        array: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{str(path)!r} is not a whole .npy file of plain numbers ({error}).") from error
+    return array
 
 
 def _arrays(shift: str, images: np.ndarray, labels: np.ndarray, n: int, dataset: Dataset) -> Samples:

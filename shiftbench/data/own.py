@@ -19,7 +19,7 @@ from shiftbench.data.arrays import read_npz
 from shiftbench.data.lookup import NAMED, Samples, class_files, class_index, decoder, other_pictures
 from shiftbench.errors import InputError, unknown
 from shiftbench.images import SUFFIXES, ImageFiles, Images, resize
-from shiftbench.records import Condition, Dataset, Sample, Shift, images_digest
+from shiftbench.records import Condition, Dataset, Sample, Shift
 from shiftbench.registry import CORRUPTIONS, SHIFTS
 from shiftbench.runtime.console import say
 
@@ -113,7 +113,7 @@ def _samples(own: OwnShift, read: Read, dataset: Dataset, table: str, seed: int)
     if own.paired:
         return {Condition(own.name): _paired(own, images, labels, dataset)}
     if labels is None:
-        return {Condition(own.name): Sample(None, None, images, digest=images_digest(images).hex())}
+        return {Condition(own.name): Sample(None, None, images)}
     return other_pictures(own.name, dataset, images, labels)
 
 
@@ -128,7 +128,7 @@ def _paired(own: OwnShift, images: Images, labels: np.ndarray | None, dataset: D
         raise InputError(
             f"{str(own.path)!r}: paired=true needs the order of the test split, but image {first} has another class."
         )
-    return Sample(dataset.test.labels, np.arange(len(images)), images, digest=images_digest(images).hex())
+    return Sample(dataset.test.labels, np.arange(len(images)), images)
 
 
 def _labels(own: OwnShift, names: Sequence[str], dataset: Dataset) -> np.ndarray:

@@ -112,7 +112,8 @@ def _dirichlet(quantiles: np.ndarray, concentration: float) -> np.ndarray:
     from scipy.special import gammaincinv
 
     gammas = gammaincinv(concentration, quantiles)
-    return gammas / gammas.sum()
+    shares: np.ndarray = gammas / gammas.sum()
+    return shares
 
 
 def _counts(labels: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -120,7 +121,8 @@ def _counts(labels: np.ndarray, shares: np.ndarray) -> np.ndarray:
     available = np.bincount(labels, minlength=len(shares))
     with np.errstate(divide="ignore"):
         total = (available / shares)[available > 0].min()
-    return np.minimum(np.round(shares * total).astype(np.int64), available)
+    counts: np.ndarray = np.minimum(np.round(shares * total).astype(np.int64), available)
+    return counts
 
 
 prior = Shift(

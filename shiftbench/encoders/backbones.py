@@ -32,7 +32,7 @@ def build_backbone(name: str) -> nn.Module:
     """
     build = BACKBONES.load(name)
     try:
-        backbone = build()
+        backbone: nn.Module = build()
     except Exception as error:  # a user's own class may raise anything
         raise InputError(
             f"Backbone {name!r} cannot be built without arguments: {type(error).__name__}: {error}"
@@ -73,8 +73,9 @@ class Head(nn.Sequential):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(N, dims[0]) -> (N, dims[-1])."""
-        output = super().forward(features)
-        return nn.functional.normalize(output, dim=1) if self._normalize else output
+        for layer in self:
+            features = layer(features)
+        return nn.functional.normalize(features, dim=1) if self._normalize else features
 
     def spec(self) -> dict[str, Any]:
         """The arguments that build this head again: ``Head(**head.spec())``."""
@@ -109,7 +110,8 @@ class SmallCNN(nn.Module):
         """Normalised float (N, 3, H, W) -> (N, 128)."""
         smaller = nn.functional.avg_pool2d(images, 2)
         standard = nn.functional.layer_norm(smaller, smaller.shape[1:])
-        return self.linear(self.convolutions(standard).flatten(1))
+        features: torch.Tensor = self.linear(self.convolutions(standard).flatten(1))
+        return features
 
 
 def small_cnn() -> nn.Module:

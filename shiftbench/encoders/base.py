@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from shiftbench.encoders.checks import unlike_training, unusual
-from shiftbench.encoders.precision import DTYPES, fast_copy
+from shiftbench.encoders.precision import DTYPES, channels_last, fast_copy
 from shiftbench.encoders.preprocess import Preprocess
 from shiftbench.encoders.taps import Feature, Taps, choose_features, only_output
 from shiftbench.errors import InputError, unknown
@@ -224,7 +224,7 @@ class ModuleEncoder(Encoder):
         **about: Any,
     ) -> None:
         modules = nn.ModuleList([preprocess, backbone, nn.ModuleDict(heads)]).to(device).eval()
-        self.backbone = backbone.to(memory_format=torch.channels_last)
+        self.backbone = channels_last(backbone)
         self.preprocess, self.heads = preprocess, dict(heads)
         described = json.dumps(preprocess.describe())
         fingerprint = hashlib.sha256((weights_hash(modules) + described).encode()).hexdigest()

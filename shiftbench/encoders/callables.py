@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import nn
 
-from shiftbench.encoders.base import Encoder, weights_hash
+from shiftbench.encoders.base import Encoder
 from shiftbench.errors import InputError
 from shiftbench.registry import import_typed
+from shiftbench.runtime.code import code_digest
+
+Features = Callable[[torch.Tensor], Any]
+"""uint8 (N, 3, H, W) on the CPU -> (N, D), a tensor or an array."""
 
 
-def load_callable(location: str, *, device: torch.device) -> Encoder:
+def load_callable(location: str, *, device: torch.device, version: str = "") -> Encoder:
     """Use a python callable as it is: uint8 (N, 3, H, W) on the CPU -> (N, D).
 
     Args:
         location: ``package.module:attribute``, importable from where the command runs.
         device: not used; the callable decides.
+        version: see :func:`wrap_callable`.
 
     Examples:
+        >>> from pathlib import Path
         >>> _ = Path("channel_means.py").write_text("def means(images): return images.float().mean((2, 3))")
         >>> encoder = load_callable("channel_means:means", device=torch.device("cpu"))
         >>> encoder(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
@@ -32,34 +38,46 @@ def load_callable(location: str, *, device: torch.device) -> Encoder:
     function = import_typed(location)
     if not callable(function):
         raise InputError(f"{location!r} is a {type(function).__name__}, not a callable images -> (N, D).")
-    return wrap_callable(function, name=location)
+    return wrap_callable(function, name=location, version=version)
 
 
-def wrap_callable(function: Callable[[torch.Tensor], Any], name: str) -> Encoder:
+def wrap_callable(function: Features, name: str = "", version: str = "") -> Encoder:
     """An :class:`Encoder` around any callable uint8 (N, 3, H, W) -> (N, D) tensor or array.
 
-    Its fingerprint is made of its name, its source file and, for a torch module, its weights. What else it depends on
-    cannot be known, so its features are never taken from an earlier evaluation.
+    Its identity is its code with all that it refers to and, of a torch module, its weights
+    (:func:`shiftbench.runtime.code.code_digest`). Where that cannot be known, as of a lambda or of code that reads files,
+    its features are computed anew in every call.
+
+    Args:
+        function: a torch module computes in evaluation mode, on a copy: the caller's module stays as it is.
+        name: what tables call it; without it, the function's own name.
+        version: the caller's word that nothing changes as long as this stays the same. It takes the place of the identity.
+
+    Raises:
+        InputError: a torch module that cannot be copied.
 
     Examples:
         >>> encoder = wrap_callable(lambda images: images.float().mean((2, 3)), name="means")
         >>> encoder(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)), encoder.traceable
         (tensor([[0., 0., 0.]]), False)
     """
+    name = name or getattr(function, "__name__", "") or type(function).__name__
+    known = hashlib.sha256(f"{name}\n{version}".encode()).hexdigest() if version else code_digest(function)
+    compute = _frozen(function) if isinstance(function, nn.Module) else function
 
-    def compute(images: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"backbone": torch.as_tensor(function(images))}
+    def features(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"backbone": torch.as_tensor(compute(images))}
 
-    encoder = Encoder(name, compute, fingerprint=hashlib.sha256(_known(function, name)).hexdigest())
-    encoder.traceable = False
+    encoder = Encoder(name, features, fingerprint=known or uuid4().hex)
+    encoder.traceable = known is not None
     return encoder
 
 
-def _known(function: Callable[..., Any], name: str) -> bytes:
-    known = name.encode()
+def _frozen(network: nn.Module) -> nn.Module:
     try:
-        source = inspect.getsourcefile(function if inspect.isroutine(function) else type(function))
-        known += Path(source).read_bytes() if source else b""
-    except (TypeError, OSError):  # built in, or typed into an interpreter
-        pass
-    return known + (weights_hash(function).encode() if isinstance(function, nn.Module) else b"")
+        return copy.deepcopy(network).eval()
+    except Exception as error:  # a stranger's module may refuse in any way
+        raise InputError(
+            f"{type(network).__name__} cannot be copied ({type(error).__name__}: {error}), and evaluating it could change "
+            "it: give a function that calls it."
+        ) from error

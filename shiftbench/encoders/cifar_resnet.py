@@ -42,7 +42,8 @@ class Block(nn.Module):
 
     def _shortcut(self, maps: torch.Tensor) -> torch.Tensor:
         if self.downsample is not None:
-            return self.downsample(maps)
+            projected: torch.Tensor = self.downsample(maps)
+            return projected
         if self.stride == 1 and not self.extra:
             return maps
         before = self.extra // 2

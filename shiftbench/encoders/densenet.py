@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from torch import nn
 
@@ -68,7 +67,7 @@ def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Mod
     return name, partial(_densenet, growth, blocks, stem[0], squeeze[0] // growth, small)
 
 
-def _densenet(growth: int, blocks: Sequence[int], stem: int, squeeze: int, small: bool) -> Any:
+def _densenet(growth: int, blocks: Sequence[int], stem: int, squeeze: int, small: bool) -> nn.Module:
     network = torchvision().models.DenseNet(growth, tuple(blocks), stem, squeeze, num_classes=1)
     network.feature_dim = network.classifier.in_features
     network.classifier = nn.Identity()
@@ -77,4 +76,5 @@ def _densenet(growth: int, blocks: Sequence[int], stem: int, squeeze: int, small
         network.features.conv0 = nn.Conv2d(3, stem, 3, 1, 1, bias=False)
         for part in ("norm0", "relu0", "pool0"):
             delattr(network.features, part)
-    return network
+    backbone: nn.Module = network
+    return backbone

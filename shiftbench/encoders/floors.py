@@ -117,7 +117,8 @@ class PixelPCA(Encoder):
         return {"backbone": (self._flat(images) - self._mean) @ self._axes}
 
     def _flat(self, images: torch.Tensor) -> torch.Tensor:
-        return self._resize(images).flatten(1)
+        resized: torch.Tensor = self._resize(images)
+        return resized.flatten(1)
 
     def _digest(self, data: bytes) -> str:
         return hashlib.sha256(f"pca {self.components} {self._resize.describe()}".encode() + data).hexdigest()

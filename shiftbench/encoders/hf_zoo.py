@@ -45,10 +45,10 @@ class Tower(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised float (N, 3, H, W) -> (N, D)."""
         output = self.network(pixel_values=images)
-        pooled = getattr(output, "pooler_output", None)
+        pooled: torch.Tensor | None = getattr(output, "pooler_output", None)
         if self.pooled and pooled is not None:
             return pooled.flatten(1)
-        state = output.last_hidden_state
+        state: torch.Tensor = output.last_hidden_state
         return state[:, 0] if state.ndim == 3 else state.mean((2, 3))
 
 
@@ -113,6 +113,7 @@ def _model(transformers: Any, location: str, local: bool) -> tuple[Any, Mapping[
 
 def _processor(transformers: Any, location: str, local: bool) -> Mapping[str, Any]:
     """The plain values of its image processor; empty where it has none that can be read."""
+    about: Mapping[str, Any]
     try:
         about, _ = transformers.ImageProcessingMixin.get_image_processor_dict(location, local_files_only=local)
     except (OSError, ValueError):

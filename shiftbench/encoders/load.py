@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 import torch
 
 from shiftbench.encoders.base import Encoder, pick_device
+from shiftbench.encoders.callables import wrap_callable
 from shiftbench.encoders.precision import DTYPES
 from shiftbench.encoders.preprocess import flag
 from shiftbench.errors import InputError, unknown
@@ -19,13 +20,16 @@ UNPREFIXED = ("file", "exported", "python")  # sources that are recognised by th
 EXPORTED = (".pt2", ".onnx", ".ts", ".torchscript")
 
 
-def load_encoder(uri: str, *, device: str = "auto", dtype: str = "auto", **options: Any) -> Encoder:
+def load_encoder(
+    uri: str | Path | Callable[[torch.Tensor], Any], *, device: str = "auto", dtype: str = "auto", **options: Any
+) -> Encoder:
     """Load an encoder: uint8 (N, 3, H, W) -> float32 (N, D).
 
     Args:
         uri: a run folder or a file of weights, ``torchvision:NAME/WEIGHTS``, ``timm:NAME``,
             ``robustbench:DATASET/THREAT/NAME``, ``hf:NAME``, ``package.module:callable``, ``pixels``, ``pca:K``,
-            ``random:BACKBONE``. Options may ride on it: ``weights.pt?arch=resnet18&norm=imagenet``.
+            ``random:BACKBONE``. Options may ride on it: ``weights.pt?arch=resnet18&norm=imagenet``. Or a python callable
+            uint8 (N, 3, H, W) -> (N, D) itself, with ``name`` and ``version`` as options.
         device: "auto", "cpu", "cuda", "cuda:1".
         dtype: arithmetic of its torch network, where it has one: "float32" or "bfloat16". "auto" is float32, and lets an
             evaluation choose the arithmetic of all its encoders (:func:`~shiftbench.encoders.settle.settle`).
@@ -42,6 +46,9 @@ def load_encoder(uri: str, *, device: str = "auto", dtype: str = "auto", **optio
         >>> load_encoder("random:small_cnn", device="cpu", feature=["convolutions", "backbone"]).feature_names
         ('convolutions+avg', 'backbone')
     """
+    if callable(uri):
+        return wrap_callable(uri, **options)
+    uri = str(uri)
     location, _, query = uri.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True)) | options
     riding = options.pop("dtype", "auto")
@@ -73,11 +80,12 @@ def _load(location: str, device: torch.device, options: dict[str, Any]) -> Encod
 
 def _call(source: str, location: str, device: torch.device, options: dict[str, Any]) -> Encoder:
     try:
-        return ENCODERS.load(source)(location, device=device, **options)
+        encoder: Encoder = ENCODERS.load(source)(location, device=device, **options)
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
         raise InputError(f"Encoder {location or source!r} takes no such option: {str(error).split()[-1]}.") from error
+    return encoder
 
 
 def _asked_dtype(uri: str, given: str, riding: str) -> str:

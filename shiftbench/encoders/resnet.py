@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from torch import nn
 
@@ -118,7 +117,7 @@ def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Mod
     return name, partial(_resnet, deep, layers, small, groups, group_width if deep else 64)
 
 
-def _resnet(deep: bool, layers: Sequence[int], small: bool = False, groups: int = 1, width: int = 64) -> Any:
+def _resnet(deep: bool, layers: Sequence[int], small: bool = False, groups: int = 1, width: int = 64) -> nn.Module:
     resnet = torchvision().models.resnet
     block = resnet.Bottleneck if deep else resnet.BasicBlock
     network = resnet.ResNet(block, list(layers), groups=groups, width_per_group=width)
@@ -131,4 +130,5 @@ def _resnet(deep: bool, layers: Sequence[int], small: bool = False, groups: int 
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 module.reset_parameters()
-    return network
+    backbone: nn.Module = network
+    return backbone

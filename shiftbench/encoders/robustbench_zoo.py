@@ -86,7 +86,7 @@ def _state(file: Path, network: nn.Module, name: str) -> dict[str, torch.Tensor]
 
 def _entry(robustbench: Any, location: str) -> Mapping[str, Any]:
     """The zoo's own line for DATASET/THREAT/NAME."""
-    zoo: Any = robustbench.model_zoo.model_dicts
+    zoo: Mapping[Any, Any] = robustbench.model_zoo.model_dicts
     parts = location.split("/")
     if len(parts) != 3:
         raise InputError(f"robustbench:{location}: DATASET/THREAT/NAME is needed, cifar10/corruptions/NAME.")

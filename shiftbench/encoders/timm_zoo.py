@@ -77,7 +77,8 @@ def _tag(timm: Any, location: str) -> dict[str, Any]:
     if about is None:
         tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
         raise InputError(f"timm has no weights {location!r}; its tags of {name} are {', '.join(tags) or 'none'}.")
-    return about.to_dict()
+    plain: dict[str, Any] = about.to_dict()
+    return plain
 
 
 def _published(about: Mapping[str, Any], location: str, download: str | bool) -> Path:

@@ -53,7 +53,8 @@ class TutorialResNet(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised float (N, 3, H, W) -> (N, widths[-1])."""
-        return self.blocks(self.input_net(images)).mean((2, 3))
+        maps: torch.Tensor = self.blocks(self.input_net(images))
+        return maps.mean((2, 3))
 
 
 class TutorialEncoder(nn.Module):
@@ -78,7 +79,8 @@ class TutorialEncoder(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised float (N, 3, 32, 32) -> (N, latent)."""
-        return self.net(images)
+        latent: torch.Tensor = self.net(images)
+        return latent
 
 
 def resnet20() -> nn.Module:

@@ -44,7 +44,8 @@ class VGG(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised float (N, 3, H, W) -> (N, D)."""
-        return self.classifier(self.pool(self.features(images)).flatten(1))
+        features: torch.Tensor = self.classifier(self.pool(self.features(images)).flatten(1))
+        return features
 
 
 def vgg16_bn() -> nn.Module:

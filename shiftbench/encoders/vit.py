@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from torch import nn
 
@@ -87,8 +86,9 @@ def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Mod
     return name, partial(_vit, width, depth, patch, side * patch, mlp[0])
 
 
-def _vit(width: int, depth: int, patch: int, size: int, mlp: int) -> Any:
+def _vit(width: int, depth: int, patch: int, size: int, mlp: int) -> nn.Module:
     network = torchvision().models.VisionTransformer(size, patch, depth, width // HEAD_WIDTH, width, mlp)
     network.heads = nn.Identity()
     network.feature_dim, network.image_size, network.stride = width, size, patch
-    return network
+    backbone: nn.Module = network
+    return backbone

@@ -31,7 +31,8 @@ class Block(nn.Module):
         """(N, C, H, W) -> (N, width, H/stride, W/stride)."""
         active = torch.relu(self.bn1(maps))
         shortcut = maps if self.convShortcut is None else self.convShortcut(active)
-        return shortcut + self.conv2(torch.relu(self.bn2(self.conv1(active))))
+        output: torch.Tensor = shortcut + self.conv2(torch.relu(self.bn2(self.conv1(active))))
+        return output
 
 
 class Stage(nn.Module):
@@ -43,7 +44,8 @@ class Stage(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, width, H/stride, W/stride)."""
-        return self.layer(maps)
+        output: torch.Tensor = self.layer(maps)
+        return output
 
 
 class WideResNet(nn.Module):

@@ -1,4 +1,4 @@
-"""Scoring: every image encoded once, clustered frozen and refitted, each cell kept the moment it is known."""
+"""Scoring: each image is encoded once, clusters are frozen and refitted, each cell is written as soon as it is known."""
 
 from shiftbench.evaluation.evaluate import evaluate
 

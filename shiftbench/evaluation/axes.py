@@ -1,4 +1,4 @@
-"""Stability along the axes that need features: measured while the features of a condition are at hand."""
+"""Stability along the axes that need features: measured while the features of a condition are in memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def measure_axes(work: Work, task: Task, features: np.ndarray) -> Agreements:
         "k": plan.clusters(task.condition, fitted.k),
         "clusterer": clusterer,
     }
-    found: dict[str, AxisResult] = {}
+    results: dict[str, AxisResult] = {}
     for name in plan.feature_axes:
         if name == "algorithm" and clusterer != plan.clusterers[0]:
             continue  # it compares all algorithms, whichever the clusterer
@@ -50,8 +50,8 @@ def measure_axes(work: Work, task: Task, features: np.ndarray) -> Agreements:
                 measured = axis.function(**{need: known[need] for need in axis.needs}, seed=plan.seed)
         except Exception as error:  # an axis that cannot be measured says why; the others go on
             measured = Skipped(reason(error))
-        found[name] = AxisResult(measured, n)
-    return Agreements(task.key, found)
+        results[name] = AxisResult(measured, n)
+    return Agreements(task.key, results)
 
 
 def _views(work: Work, condition: Condition, candidate: Candidate) -> list[np.ndarray]:
@@ -74,8 +74,8 @@ def _views(work: Work, condition: Condition, candidate: Candidate) -> list[np.nd
         seen = Sample(None, positions, images=images, change=change)
         about = plan.about(condition) | {"view": view, "rows": len(chosen), "seed": plan.seed}
         with processes.alone():
-            found = encode_for(plan, [candidate], seen, about, work.cache, work.clock)[candidate.slug, candidate.raw]
-        if isinstance(found, Exception):
-            raise found
-        views.append(found)
+            features = encode_for(plan, [candidate], seen, about, work.cache, work.clock)[candidate.slug, candidate.raw]
+        if isinstance(features, Exception):
+            raise features
+        views.append(features)
     return views

@@ -1,4 +1,4 @@
-"""What an evaluation computes, task by task, with what, and where each task's features come from."""
+"""The tasks of an evaluation, what they are done with, and where their features come from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shiftbench.runtime.clock import Clock
 
 @dataclass(frozen=True)
 class Task:
-    """One candidate, read out in one way, under one condition: the smallest thing that is computed and kept."""
+    """One candidate with one readout under one condition: the smallest unit that is computed and kept."""
 
     plan: Plan
     candidate: Candidate
@@ -80,7 +80,7 @@ def tasks_of(plan: Plan, condition: Condition) -> Iterator[Task]:
 
 
 def features_of(work: Work, condition: Condition, candidates: Sequence[Candidate]) -> Features:
-    """Features of a condition; of unchanged test images they are there already."""
+    """Features of a condition. Those of unchanged test images are known already."""
     sample = work.plan.sample(condition)
     if sample.images is not None or sample.change is not None:
         return encode_for(work.plan, candidates, sample, work.plan.about(condition), work.cache, work.clock)
@@ -94,7 +94,7 @@ def features_of(work: Work, condition: Condition, candidates: Sequence[Candidate
 
 
 def positions(plan: Plan, sample: Sample) -> np.ndarray:
-    """Where the images of a sample stand among the scored clean ones."""
+    """The positions of a sample's images among the scored clean images."""
     return np.searchsorted(plan.sample(CLEAN).rows, sample.rows)  # type: ignore[arg-type]  # both have rows
 
 

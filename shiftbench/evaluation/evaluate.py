@@ -1,4 +1,4 @@
-"""Score encoders: every image encoded once, clustered frozen and refitted, each cell kept the moment it is known."""
+"""Score encoders: each image is encoded once, and each cell is written as soon as it is known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from shiftbench.errors import InputError
 from shiftbench.evaluation import record
-from shiftbench.evaluation.candidates import EncoderLike
+from shiftbench.evaluation.candidates import Checkpoint
 from shiftbench.evaluation.context import Work
 from shiftbench.evaluation.options import PROTOCOLS, Options
 from shiftbench.evaluation.pictures import save_examples
@@ -29,7 +29,7 @@ from shiftbench.runtime.console import say
 
 
 def evaluate(
-    checkpoint: EncoderLike | Sequence[EncoderLike] | None = None,
+    checkpoint: Checkpoint | None = None,
     *,
     data: str | Mapping[str, Any] | Dataset = "digits",
     shift: str | Sequence[str] | None = None,
@@ -62,16 +62,17 @@ def evaluate(
 
     Args:
         checkpoint: what :func:`shiftbench.load_encoder` takes, an Encoder, a callable uint8 (N, 3, H, W) -> (N, D), or
-            several of these; None takes the newest finished run below ``runs``.
+            several of these, or ``{"name": encoder}``; None takes the newest finished run below ``runs``.
         data: a data set's name, its options with ``name`` among them, or a Dataset.
         shift: names of shifts, groups or corruptions (``corruption``, ``natural``, ``all``, ``fog``, ``fog-3``,
             ``folder:PATH``); None scores clean only.
         floors: encoders without training that are always shown beside yours.
         clusterer: registered clusterers, one or several.
-        probes: supervised references on the same features, "knn" and "linear": is a drop the features' or the clusters'?
+        probes: classifiers on the same features, "knn" and "linear". They tell whether the features got worse or only the
+            clusters.
         k: number of clusters; True takes the number of classes, "2-20" estimates it in that range.
-        k_by: what estimates it: "stability", "gap", "silhouette" or "eigengap", on the clean training features.
-        seeds: clusterings per cell, each with its own start; nothing is picked among them.
+        k_by: the criterion that estimates k: "stability", "gap", "silhouette" or "eigengap", on the clean training features.
+        seeds: clusterings per cell, each with its own start; all of them count, no best one is picked.
         protocols: "frozen" (clusters fitted and matched to classes on the clean training split, then applied) and
             "refit" (clustered anew on the scored images).
         stability: axes along which agreement is measured, or "all".
@@ -79,16 +80,16 @@ def evaluate(
             "+whiten" whitens by PCA; one or several.
         table: the table of severity constants.
         baseline: the encoder whose errors normalise mCE.
-        seed: of everything random but the clusterings.
+        seed: of everything random except the clusterings.
         limit: score only so many images of each split.
-        overwrite: "missing" computes cells that are not there or failed, "always" all, "never" none that was tried.
+        overwrite: "missing" computes the cells that are absent or failed, "always" all cells, "never" only absent ones.
         batch_size: images encoded at once; it changes nothing beyond float rounding.
         workers: conditions worked on at once; None takes one per core.
-        dtype: of the encoders' arithmetic: "auto", "float32", "bfloat16".
+        dtype: the arithmetic of the encoders: "auto", "float32", "bfloat16".
         device: where encoders run.
-        cache: the folder of features; "auto" is ``$SHIFTBENCH_CACHE`` or the user's cache folder, None keeps none.
+        cache: the folder of features; "auto" is ``$SHIFTBENCH_CACHE`` or the user's cache folder, None keeps no features.
         runs: where the newest run is looked for.
-        results: the folder; None names it after the data and a hash of the arguments, so that the same call goes on.
+        results: the folder; None names it after the data and a hash of the arguments, so that the same call continues there.
 
     Raises:
         InputError: an argument that cannot be used, before anything is written.
@@ -122,7 +123,7 @@ def evaluate(
 
 
 def _write(plan: Plan, options: Options, work: Work | None, clock: Clock, run: record.Record) -> Results:
-    """The tables, pictures and record of the folder, which others may write their share of at the same time."""
+    """Write the tables, pictures and record. Other evaluations may write into the same folder at the same time."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(plan.folder / ".lock"):
         earlier = _earlier(plan, options.overwrite)
@@ -140,7 +141,7 @@ def _write(plan: Plan, options: Options, work: Work | None, clock: Clock, run: r
 
 
 def _earlier(plan: Plan, overwrite: str) -> Results | None:
-    """What other evaluations left in the folder; None where nothing of it can be used."""
+    """The results that are already in the folder; None if they cannot be used."""
     try:
         earlier = Results.load(plan.folder)
     except InputError:
@@ -149,10 +150,10 @@ def _earlier(plan: Plan, overwrite: str) -> Results | None:
 
 
 def _check_folder(plan: Plan, overwrite: str) -> bool:
-    """Whether the folder holds an evaluation that this one goes on with.
+    """Whether this evaluation continues the one in the folder.
 
     Raises:
-        InputError: it is of other images, which no table may mix with these.
+        InputError: the folder's evaluation is of other images; no table may mix the two.
     """
     try:
         theirs = read_run(plan.folder).get("identity")

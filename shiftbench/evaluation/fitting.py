@@ -24,21 +24,21 @@ from shiftbench.stability.choose_k import Choice, choose_k
 Mappings = Sequence[np.ndarray | None]
 Prepare = Callable[[np.ndarray], np.ndarray]
 References = Mapping[str, Callable[..., float]]
-"""By metric that compares with clean features: its function of what else it needs."""
+"""By metric that compares with clean features: a function of the other values that it needs."""
 
 
 @dataclass
 class Fitted:
-    """All that was fitted for one candidate.
+    """Everything that was fitted for one candidate.
 
     Attributes:
-        prepare: raw features to those that are clustered.
+        prepare: turns raw features into those that are clustered.
         k: number of clusters.
-        choice: how k was estimated, None where it was not.
-        clusterings: by readout, one per seed, or why there are none.
+        choice: how k was estimated; None if it was not.
+        clusterings: by readout, one per seed, or the error.
         mappings: by readout, int64 (k,) per seed, the class of each cluster; None without labels.
-        probes: by readout, fitted, or why not.
-        references: by split, what compares with its clean features.
+        probes: by readout, the fitted probe, or the error.
+        references: by split, the functions that compare with its clean features.
     """
 
     prepare: Prepare
@@ -85,7 +85,7 @@ def cluster(plan: Plan, readout: Clustered, features: np.ndarray, k: int) -> Seq
 
 
 def references(clean: np.ndarray) -> References:
-    """What compares with clean features, float32 (N, D); a metric that is a class is made of them once."""
+    """The metrics that compare with clean features, float32 (N, D). A metric that is a class is built from them once."""
     comparing = {name: METRICS.load(name) for name, metric in METRICS.items() if "clean_features" in metric.needs}
     return {name: target(clean) if isclass(target) else partial(target, clean) for name, target in comparing.items()}
 
@@ -115,6 +115,6 @@ def _preparation(steps: Sequence[str], train: np.ndarray) -> Prepare:
 
 
 def _classes_of_clusters(truth: np.ndarray, partition: np.ndarray, k: int) -> np.ndarray:
-    """int64 (k,), -1 for a cluster without a class: one left over, or one without members."""
+    """int64 (k,), the class of each cluster; -1 for a spare cluster and for one without members."""
     matched = match(contingency(truth, partition))
     return np.pad(matched, (0, max(0, k - len(matched))), constant_values=-1)

@@ -1,7 +1,7 @@
 """What an evaluation keeps of each task: partitions with their scores, or the agreement of partitions.
 
-A file is written the moment its partitions are known and carries the hash of everything it depends on, so that an
-interrupted evaluation goes on where it was and never mixes in what other inputs made.
+Each file is written as soon as its content is known and carries the hash of all its inputs. So an interrupted evaluation
+continues where it stopped, and results of other inputs are never mixed in.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Scores = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Partitions:
-    """What is known of one candidate, put through one clusterer or probe, under one condition.
+    """The results of one candidate with one readout under one condition.
 
     Attributes:
         key: hash of all inputs.
@@ -35,7 +35,7 @@ class Partitions:
         replicates: metric name -> float32 (P, B), means over seeds under B resamples of images and seeds.
         recalls: float64 (P, S, C), share of each class' images in the clusters that stand for it; empty without labels.
         note: what a reader of the scores must know ("fitted to 5,000 of 50,000 images").
-        reason: why there is nothing, empty when there is.
+        reason: why there is no result; empty if there is one.
     """
 
     key: str
@@ -116,12 +116,12 @@ class AxisResult:
 
 @dataclass(frozen=True)
 class Agreements:
-    """What is known of the stability of one candidate under one condition.
+    """How stable the partitions of one candidate are under one condition, along several axes.
 
     Attributes:
         key: hash of all inputs.
         axes: by name.
-        reason: why there is nothing, empty when there is.
+        reason: why there is no result; empty if there is one.
     """
 
     key: str
@@ -138,7 +138,7 @@ class Agreements:
         axes = {
             name: {"n": kept.n, "skipped": kept.measured.reason}
             if isinstance(kept.measured, Skipped)
-            else {"n": kept.n, "metrics": {metric: asdict(one) for metric, one in kept.measured.items()}}
+            else {"n": kept.n, "metrics": {metric: asdict(agreement) for metric, agreement in kept.measured.items()}}
             for name, kept in self.axes.items()
         }
         write_text(path, json.dumps({"key": self.key, "reason": self.reason, "axes": axes}, sort_keys=True) + "\n")
@@ -153,7 +153,7 @@ class Agreements:
                 measured: Measured = (
                     Skipped(kept["skipped"])
                     if "skipped" in kept
-                    else {metric: Agreement(**one) for metric, one in kept["metrics"].items()}
+                    else {metric: Agreement(**values) for metric, values in kept["metrics"].items()}
                 )
                 axes[name] = AxisResult(measured, kept["n"])
             return cls(content["key"], axes, content["reason"])

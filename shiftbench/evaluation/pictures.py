@@ -1,4 +1,4 @@
-"""Pictures for the report: what each cluster looks like, which images leave theirs first, and a map of the features."""
+"""Pictures for the report: what each cluster looks like, which images leave their cluster first, and a map of the features."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SIDE, CLUSTERS = 64, 100  # pixels of a picture, clusters that are shown
 def save_examples(plan: Plan, changed: Collection[str]) -> None:
     """Write ``examples/``: one archive per encoder, and one of the corruptions used.
 
-    An encoder without clean partitions gets none; one with several features or clusterers is shown with the first. All
-    images are from the test split, as uint8 (H, W, 3), at most ``SIDE`` pixels high.
+    An encoder without clean partitions gets no archive. Of several features or clusterers the first is shown. All images
+    are from the test split, as uint8 (H, W, 3), at most ``SIDE`` pixels high.
 
     Args:
         plan: the evaluation.
-        changed: slugs of the encoders whose partitions are new; the others' archives stay as they are.
+        changed: slugs of the encoders whose partitions are new; archives of the other encoders stay as they are.
     """
     folder = plan.folder / "examples"
     with single_threaded():
@@ -43,7 +43,7 @@ def save_examples(plan: Plan, changed: Collection[str]) -> None:
         for slug in plan.encoders:
             path = folder / f"{slug}.npz"
             if slug in changed or not path.exists():
-                candidate = next(one for one in plan.candidates if one.slug == slug)
+                candidate = next(candidate for candidate in plan.candidates if candidate.slug == slug)
                 _save_encoder(plan, candidate, path)
 
 
@@ -63,8 +63,8 @@ def _pictures(images: torch.Tensor) -> np.ndarray:
 
 def _save_corruptions(plan: Plan, path: Path) -> None:
     """One test image under every corruption of the plan: uint8 (corruptions, 6, H, W, 3), the clean one first."""
-    made = [c for c, s in plan.samples.items() if c.shift == "corruption" and isinstance(s, Sample)]
-    names = list(dict.fromkeys(one.corruption for one in made))
+    conditions = [c for c, s in plan.samples.items() if c.shift == "corruption" and isinstance(s, Sample)]
+    names = list(dict.fromkeys(condition.corruption for condition in conditions))
     if not names:
         return
     image = plan.data.test.images[:1]
@@ -81,22 +81,22 @@ def _save_encoder(plan: Plan, candidate: Candidate, path: Path) -> None:
         for c, s in plan.samples.items()
         if isinstance(s, Sample) and s.rows is not None and s.n == plan.sample(CLEAN).n
     ]
-    kept = {one: Partitions.load(plan.path(candidate, readout, one)) for one in versions}
-    made = {one: partitions for one, partitions in kept.items() if partitions is not None and partitions.ok}
+    kept = {condition: Partitions.load(plan.path(candidate, readout, condition)) for condition in versions}
+    made = {condition: partitions for condition, partitions in kept.items() if partitions is not None and partitions.ok}
     clean = made.pop(CLEAN, None)
     features = _features(plan, candidate, CLEAN)
     if clean is None or features is None:
         return
-    frozen = "frozen" in clean.protocols  # only its clusters are the same ones under every condition
+    frozen = "frozen" in clean.protocols  # only frozen clusters are the same under every condition
     shown = clean.protocols.index("frozen") if frozen else 0
-    worst = min(made, key=lambda one: paired_agreement(clean.labels[shown], made[one].labels[shown]), default=CLEAN)
+    worst = min(made, key=lambda c: paired_agreement(clean.labels[shown], made[c].labels[shown]), default=CLEAN)
     moved = _features(plan, candidate, worst)
     if moved is None:
         worst, moved = CLEAN, features
     partition, k = clean.labels[shown, 0], int(clean.ks[shown])
     arrays = _consensus(clean.labels[shown], k) | _typical(plan, CLEAN, partition, features, k, "typical")
     if frozen and made:
-        arrays |= _switching(plan, partition, [one.labels[shown, 0] for one in made.values()])
+        arrays |= _switching(plan, partition, [partitions.labels[shown, 0] for partitions in made.values()])
     if frozen and worst != CLEAN:
         arrays |= _typical(plan, worst, made[worst].labels[shown, 0], moved, k, "typical_shifted")
     rows = np.unique(np.linspace(0, len(features) - 1, min(MAPPED, len(features))).round().astype(int))
@@ -104,7 +104,7 @@ def _save_encoder(plan: Plan, candidate: Candidate, path: Path) -> None:
 
 
 def _consensus(labels: np.ndarray, k: int) -> dict[str, np.ndarray]:
-    """What partitions (S, N) have in common: one partition, and how far each image is agreed on, both (N,)."""
+    """The consensus partition of partitions (S, N), and how far they agree on each image, both (N,)."""
     if len(labels) < 2:
         return {}
     together = consensus_partition(labels, k)
@@ -112,15 +112,15 @@ def _consensus(labels: np.ndarray, k: int) -> dict[str, np.ndarray]:
 
 
 def paired_agreement(clean: np.ndarray, shifted: np.ndarray) -> float:
-    """Mean ARI of partitions (S, N) with their partners."""
+    """Mean ARI between the clean and the shifted partition of each seed, both (S, N)."""
     return float(paired(clean, shifted, ["ari"])["ari"].mean())
 
 
 def _features(plan: Plan, candidate: Candidate, condition: Condition) -> np.ndarray | None:
     """Raw features of a condition, from the cache if they are there; None where the encoder fails."""
     cache = None if plan.cache is None else FeatureCache(plan.cache)
-    found = encode_for(plan, [candidate], plan.sample(condition), plan.about(condition), cache, Clock())
-    features = found[candidate.slug, candidate.raw]
+    encoded = encode_for(plan, [candidate], plan.sample(condition), plan.about(condition), cache, Clock())
+    features = encoded[candidate.slug, candidate.raw]
     return None if isinstance(features, Exception) else features
 
 
@@ -163,7 +163,7 @@ def _switching(plan: Plan, clean: np.ndarray, shifted: Sequence[np.ndarray]) -> 
 
 
 def _map(clean: np.ndarray, shifted: np.ndarray, rows: np.ndarray, worst: Condition) -> dict[str, np.ndarray]:
-    """Features on the first two principal axes of the clean ones, clean and under the condition that moves most."""
+    """Features on the first two principal axes of the clean features, clean and under the condition that moves most."""
     with np.errstate(invalid="ignore"):  # constant features explain no share of their variance
         axes = PCA(n_components=min(2, clean.shape[1]), svd_solver="randomized", random_state=0).fit(clean[rows])
     return {
@@ -174,7 +174,7 @@ def _map(clean: np.ndarray, shifted: np.ndarray, rows: np.ndarray, worst: Condit
 
 
 def _plane(points: np.ndarray) -> np.ndarray:
-    """float32 (n, 2), also from features that have one dimension only."""
+    """float32 (n, 2), also from features with a single dimension."""
     return np.pad(points, ((0, 0), (0, 2 - points.shape[1]))).astype(np.float32)
 
 

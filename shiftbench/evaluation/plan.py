@@ -17,7 +17,7 @@ from shiftbench.data.shifts import resolve
 from shiftbench.encoders.base import Encoder
 from shiftbench.encoders.run_folder import DESCRIPTION
 from shiftbench.errors import InputError
-from shiftbench.evaluation.candidates import Candidate, EncoderLike, load_encoders, make_candidates
+from shiftbench.evaluation.candidates import Candidate, Checkpoint, load_encoders, make_candidates
 from shiftbench.evaluation.options import Options
 from shiftbench.evaluation.readouts import Clustered, Described, Layout, Own, Probed, Readout, Stable
 from shiftbench.features.cache import cache_folder, content_key
@@ -27,7 +27,7 @@ from shiftbench.runtime import processes
 from shiftbench.stability.axes import AXES
 from shiftbench.stability.choose_k import parse_k
 
-VERSION = 3  # raise it when a change alters results: what older code wrote is then computed anew
+RESULTS_VERSION = 3  # raise it when a change alters results: what older code wrote is then computed anew
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Plan:
         samples: what is scored: the clean split first, every clean pair before its shift.
         clusterers: registered names.
         probes: names of ``PROBES``.
-        ks: the numbers of clusters that come into question, one unless it is estimated.
+        ks: the possible numbers of clusters; a single one unless k is estimated.
         k_source: where k comes from: "true" (the number of classes), "given" or "estimated".
         k_by: the criterion that estimates it.
         seeds: clusterings per cell, with the seeds 0, 1, ...
         protocols: "frozen", "refit".
         axes: of stability.
         table: the resolved table of severity constants.
-        seed: of everything random but the clusterings.
+        seed: of everything random except the clusterings.
         limit: images per split, None for all.
         batch_size: images encoded at once.
         folder: the results folder.
@@ -78,16 +78,16 @@ class Plan:
         return {candidate.slug: candidate.encoder for candidate in self.candidates}
 
     def clusterings(self, candidate: Candidate) -> tuple[Clustered, ...]:
-        """What makes partitions of a candidate's features."""
+        """The readouts that make partitions of a candidate's features."""
         return (Own(),) if candidate.is_head else tuple(map(Clustered, self.clusterers))
 
     def readouts(self, candidate: Candidate) -> tuple[Readout, ...]:
-        """Everything that a candidate's features are put through, the stability of clusters aside."""
+        """All readouts of a candidate, except the stability of its clusters."""
         probes = () if candidate.is_head else tuple(map(Probed, self.probes))
         return (*self.clusterings(candidate), *probes, Described())
 
     def layout(self, readout: Readout) -> Layout:
-        """What a readout makes of each condition."""
+        """What a readout makes under each condition."""
         seeds = self.starts(readout) if isinstance(readout, Clustered) else 1
         return readout.layout(self.protocols, self.ks[0], len(self.data.classes), seeds)
 
@@ -98,16 +98,16 @@ class Plan:
         return readout.metrics(protocol, shifted=condition.shift != CLEAN.shift, labelled=labelled)
 
     def starts(self, readout: Clustered) -> int:
-        """Clusterings of one condition: one where the seed changes nothing."""
+        """The number of clusterings per condition: 1 where the seed changes nothing."""
         kind = readout.kind
-        drawn = kind.limit is not None and len(self.data.train) > kind.limit
-        return self.seeds if kind.seeded or drawn else 1
+        subsampled = kind.limit is not None and len(self.data.train) > kind.limit
+        return self.seeds if kind.seeded or subsampled else 1
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The plain values that determine the numbers, besides encoder, clusterer and condition."""
         return {
-            "code": VERSION,
+            "code": RESULTS_VERSION,
             "data": self.data.fingerprint,
             "limit": self.limit,
             "k": list(self.ks) if self.k_source == "estimated" else self.ks[0],
@@ -125,18 +125,18 @@ class Plan:
         return sample
 
     def about(self, condition: Condition) -> dict[str, Any]:
-        """The plain values that the images of a condition follow from."""
+        """The plain values that determine the images of a condition."""
         sample = self.sample(condition)
         return {
             "data": self.data.fingerprint,
             "condition": repr(condition),
-            "images": sample.digest,
+            "images": sample.content,
             "rows": "" if sample.rows is None else content_key(np.asarray(sample.rows).tolist()),
             "seed": self.seed if sample.change is not None else 0,
         }
 
     def clusters(self, condition: Condition, k: int) -> int:
-        """The number of clusters of a refit: that of the classes there are, where k is the number of classes."""
+        """The number of clusters of a refit. If k is the number of classes, only classes that occur count."""
         labels = self.sample(condition.clean).labels
         if self.k_source != "true" or condition.split == CLEAN.split or labels is None:
             return k
@@ -144,22 +144,22 @@ class Plan:
 
     @property
     def feature_axes(self) -> tuple[str, ...]:
-        """The axes of stability that are measured on features, and not on the partitions that are there anyway."""
+        """The axes of stability that need features; the others need only the partitions."""
         return tuple(name for name in self.axes if {"features", "views"} & set(AXES[name].needs))
 
     def key(self, candidate: Candidate, readout: Readout, condition: Condition) -> str:
-        """The hash of all that is kept of a candidate, read out in one way, under a condition."""
+        """The hash of all inputs of one candidate with one readout under one condition."""
         axes = self.feature_axes if isinstance(readout, Stable) else ()
         who = [candidate.encoder.fingerprint, candidate.feature, repr(readout), axes]
         return content_key([self.settings, who, self.about(condition), self.clusters(condition, 0)])
 
     def path(self, candidate: Candidate, readout: Readout, condition: Condition) -> Path:
-        """Where that is kept."""
+        """The file that keeps the result."""
         folder = self.folder / readout.folder / candidate.slug / candidate.feature / readout.path
         return folder / f"{condition.label}.{readout.suffix}"
 
 
-def make_plan(checkpoint: EncoderLike | Sequence[EncoderLike], options: Options) -> Plan:
+def make_plan(checkpoint: Checkpoint, options: Options) -> Plan:
     """Resolve what :func:`shiftbench.evaluate` was given.
 
     Raises:
@@ -197,7 +197,8 @@ def make_plan(checkpoint: EncoderLike | Sequence[EncoderLike], options: Options)
 
 def _folder(plan: Plan) -> str:
     """``results/DATA-HASH``, the same for the same evaluation."""
-    candidates = [(*candidate.id, candidate.encoder.fingerprint) for candidate in plan.candidates]
+    encoders = {slug: encoder.fingerprint if encoder.traceable else "" for slug, encoder in plan.encoders.items()}
+    candidates = [(*candidate.id, encoders[candidate.slug]) for candidate in plan.candidates]
     conditions = [repr(condition) for condition in plan.samples]
     digest = content_key([plan.settings, plan.clusterers, plan.probes, plan.axes, candidates, conditions])
     return f"results/{plan.data.name}-{digest[:8]}"
@@ -224,7 +225,7 @@ def _dataset(data: str | Mapping[str, Any] | Dataset) -> Dataset:
 
 
 def _limited(sample: Sample | Skipped, dataset: Dataset, limit: int | None) -> Sample | Skipped:
-    """The sample cut to the versions of ``limit`` test images, or to ``limit`` images where they are other pictures."""
+    """The sample cut to the versions of ``limit`` test images, or to ``limit`` images if it has other pictures."""
     if isinstance(sample, Skipped) or limit is None:
         return sample
     if sample.rows is None:

@@ -23,7 +23,7 @@ class Readout(ABC):
     """What all readouts have in common.
 
     Attributes:
-        folder: the part of the results folder that holds what is kept of it.
+        folder: the part of the results folder that keeps its results.
         suffix: of its files.
         is_clustering: whether it makes clusters, whose stability can be measured.
     """
@@ -44,7 +44,7 @@ class Readout(ABC):
 
     @abstractmethod
     def layout(self, protocols: Sequence[str], k: int, classes: int, seeds: int) -> Layout:
-        """What it makes of an evaluation with these protocols, k clusters, and so many classes and seeds."""
+        """Its layout in an evaluation with these protocols, k clusters, and so many classes and seeds."""
 
     @abstractmethod
     def takes(self, metric: Metric) -> bool:
@@ -68,7 +68,7 @@ class Readout(ABC):
 
 @dataclass(frozen=True)
 class Clustered(Readout):
-    """Clusters of the features, by a registered clusterer or one that is named as ``module:attribute``."""
+    """Clusters of the features, by a clusterer that is registered or named as ``module:attribute``."""
 
     clusterer: str
     is_clustering: ClassVar[bool] = True
@@ -88,7 +88,7 @@ class Clustered(Readout):
         return [(protocol, k, seeds) for protocol in protocols]
 
     def takes(self, metric: Metric) -> bool:
-        """What describes partitions."""
+        """Metrics of partitions."""
         return metric.of_partition
 
 
@@ -106,7 +106,7 @@ class Own(Clustered):
 
 @dataclass(frozen=True)
 class Probed(Readout):
-    """A classifier that was fitted to labelled clean features: the ceiling of what clusters could be."""
+    """A classifier that was fitted to labelled clean features: what clusters could reach at best."""
 
     probe: str
 
@@ -120,7 +120,7 @@ class Probed(Readout):
         return [("frozen", classes, 1)]
 
     def takes(self, metric: Metric) -> bool:
-        """What counts right classes: other scores of a table do not look at which class was predicted."""
+        """Metrics that count correct classes; other metrics of a table ignore which class was predicted."""
         return metric.of_table and "mapping" in metric.needs
 
     def k_source(self, given: str) -> str:
@@ -142,7 +142,7 @@ class Described(Readout):
         return [("", 0, 1)]
 
     def takes(self, metric: Metric) -> bool:
-        """What describes features alone."""
+        """Metrics of features alone."""
         return not metric.of_partition
 
     def k_source(self, given: str) -> str:

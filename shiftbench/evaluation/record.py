@@ -11,33 +11,33 @@ import numpy as np
 
 from shiftbench.encoders.base import Encoder
 from shiftbench.evaluation.context import Work
-from shiftbench.evaluation.plan import VERSION, Plan
+from shiftbench.evaluation.plan import RESULTS_VERSION, Plan
 from shiftbench.features.cache import content_key
 from shiftbench.records import CLEAN, Shift, Skipped
 from shiftbench.registry import SHIFTS
 from shiftbench.runtime.provenance import hardware, versions
 
 Record = dict[str, Any]
-APART = ("checkpoint", "shift", "data", "runs", "results", "workers", "cache")  # told otherwise, or of no consequence
+APART = ("checkpoint", "shift", "data", "runs", "results", "workers", "cache")  # written apart, or without effect
 
 
 def identity(plan: Plan) -> Record:
     """What all evaluations in one folder have in common."""
-    return {"data": plan.data.fingerprint, "limit": plan.limit, "seed": plan.seed, "code": VERSION}
+    return {"data": plan.data.fingerprint, "limit": plan.limit, "seed": plan.seed, "code": RESULTS_VERSION}
 
 
 def command(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
-    """The command that does the same as a call of ``evaluate``, as far as a command can.
+    """The command line that repeats a call of ``evaluate``, as far as a command line can.
 
     Args:
-        function: it; arguments at their default are left out.
-        given: its arguments.
+        function: the function that was called; arguments at their default are left out.
+        given: the arguments.
     """
     defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     words = ["shiftbench", "evaluate"]
     for name in ("checkpoint", "shift"):
         value = given[name]
-        for item in value if isinstance(value, (list, tuple)) else [value] * (value is not None):
+        for item in value if isinstance(value, (list, tuple, Mapping)) else [value] * (value is not None):
             words += [f"--{name}", str(item)]
     data = given["data"]
     options = dict(data) if isinstance(data, Mapping) else {"name": getattr(data, "name", data)}
@@ -51,12 +51,12 @@ def command(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
 
 
 def describe(plan: Plan, work: Work | None, earlier: Mapping[str, Any]) -> Record:
-    """Everything but times.
+    """Everything in the record except times.
 
     Args:
         plan: the evaluation.
-        work: what its tasks were done with, None where all of them were there.
-        earlier: the record of what was in the folder before.
+        work: what the tasks were done with; None if no task was left to do.
+        earlier: the record that was in the folder before.
     """
     return {
         "format": 2,
@@ -95,13 +95,13 @@ def describe(plan: Plan, work: Work | None, earlier: Mapping[str, Any]) -> Recor
 def merged(run: Record, earlier: Mapping[str, Any]) -> Record:
     """The record of this evaluation with the encoders and commands of those before it."""
     slugs = {encoder["slug"] for encoder in run["encoders"]}
-    others = [encoder for encoder in earlier.get("encoders", []) if encoder["slug"] not in slugs]
+    kept = [encoder for encoder in earlier.get("encoders", []) if encoder["slug"] not in slugs]
     commands = [*earlier.get("commands", []), run["command"]]
-    return run | {"encoders": others + run["encoders"], "commands": list(dict.fromkeys(commands))}
+    return run | {"encoders": kept + run["encoders"], "commands": list(dict.fromkeys(commands))}
 
 
 def _dimensions(slug: str, encoder: Encoder, work: Work | None, earlier: Mapping[str, Any]) -> dict[str, int]:
-    """Widths of the features that were used: as they were seen in this evaluation, else as they are on record."""
+    """The number of dimensions of each feature: as seen in this evaluation, else as recorded earlier."""
     known = {
         name: width
         for other in earlier.get("encoders", [])
@@ -137,5 +137,5 @@ def _describe_shift(plan: Plan, name: str) -> Record:
     known = {"kind": "own", "source": "", "citation": ""}
     if isinstance(shift, Shift):
         known = {"kind": shift.kind, "source": shift.source, "citation": shift.citation}
-    files = {c.label: s.digest for c, s in plan.samples.items() if c.shift == name and not isinstance(s, Skipped)}
+    files = {c.label: s.content for c, s in plan.samples.items() if c.shift == name and not isinstance(s, Skipped)}
     return {"name": name, "images": {label: content_key(digest) for label, digest in files.items() if digest}, **known}

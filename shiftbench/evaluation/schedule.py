@@ -1,4 +1,4 @@
-"""The loop over tasks: which are missing, who does them, and where each one's features come from."""
+"""The loop over tasks: which are missing, which process does them, and with which features."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from shiftbench.runtime.console import progress, say
 from shiftbench.runtime.parallel import parallel_map
 
 Missing = dict[int, list[Readout]]
-"""By the place of a candidate in the plan: the readouts that are not there."""
+"""By a candidate's position in the plan: the readouts that are missing."""
 
-LOOKED_AT = 64  # images on which features are looked at before everything is encoded
+LOOKED_AT = 64  # images on which features are checked before everything is encoded
 
 
 def compute(plan: Plan, overwrite: str, workers: int, clock: Clock) -> Work | None:
@@ -50,7 +50,7 @@ def compute(plan: Plan, overwrite: str, workers: int, clock: Clock) -> Work | No
     if not todo:
         return None
     chosen = sorted({place for missing in todo.values() for place in missing})
-    threads = 1 if processes.world() > 1 else workers  # processes that encode together must take the same order
+    threads = 1 if processes.world() > 1 else workers  # processes that encode together must go in the same order
     work = _prepare(plan, [plan.candidates[place] for place in chosen], overwrite, threads, clock)
     with progress("Scoring conditions", len(todo)) as advance:
         begun = time.perf_counter()
@@ -62,14 +62,14 @@ def compute(plan: Plan, overwrite: str, workers: int, clock: Clock) -> Work | No
             return ours
 
         done = parallel_map(partial(score, wait=processes.world() > 1), list(todo), threads)
-        # What another process was at is looked at again when everything else is done.
+        # Conditions that another process was working on are tried again at the end.
         busy = [condition for condition, ours in zip(todo, done, strict=True) if not ours]
         parallel_map(partial(score, wait=True), busy, threads)
     return work
 
 
 def _todo(plan: Plan, overwrite: str) -> dict[Condition, Missing]:
-    """What is missing of each condition, where something is."""
+    """The missing readouts of each condition that lacks any."""
     conditions = [condition for condition, sample in plan.samples.items() if isinstance(sample, Sample)]
     todo = {condition: _missing(plan, condition, overwrite) for condition in conditions}
     total = sum(len(list(tasks_of(plan, condition))) for condition in conditions)
@@ -97,7 +97,7 @@ def _is_missing(task: Task, overwrite: str) -> bool:
 
 
 def _prepare(plan: Plan, candidates: Sequence[Candidate], overwrite: str, workers: int, clock: Clock) -> Work:
-    """Encode the clean images of both splits, and fit what is fitted on the training split."""
+    """Encode the clean images of both splits, and fit everything that is fitted on the training split."""
     cache = None if plan.cache is None else FeatureCache(plan.cache, fresh=overwrite == "always")
     train = Sample(plan.data.train.labels, np.arange(len(plan.data.train)), images=plan.data.train.images)
     about = {"data": plan.data.fingerprint, "split": "train", "rows": len(plan.data.train)}
@@ -121,14 +121,14 @@ def _prepare(plan: Plan, candidates: Sequence[Candidate], overwrite: str, worker
 
 
 def _look(plan: Plan, encoder: Encoder) -> None:
-    """Say what looks wrong about a network's features before they are all computed."""
+    """Warn if a network's features look wrong, before all images are encoded."""
     rows = plan.sample(CLEAN).rows
     if processes.rank() or not encoder.castable or rows is None:
         return
     images = plan.data.test.images[np.asarray(rows)[:: max(1, len(rows) // LOOKED_AT)][:LOOKED_AT]]
     try:
         warnings = encoder.check(images)
-    except Exception as error:  # a stranger's network; its failure is told in its rows, and here at once
+    except Exception as error:  # a stranger's network; its rows report the failure later
         warnings = [f"{encoder.name} fails: {reason(error)}"]
     for warning in warnings:
         say(warning if warning.startswith(encoder.name) else f"{encoder.name}: {warning}")
@@ -150,20 +150,20 @@ def _fit(
                 pair = plan.samples.get(Condition(CLEAN.shift, split=split))
                 if isinstance(pair, Sample):
                     fitted.references[split] = references(fitted.prepare(clean[positions(plan, pair)]))
-    except Exception as error:  # whatever these features do to what is fitted to them, other candidates go on
+    except Exception as error:  # features that nothing can be fitted to must not stop other candidates
         return error
     return fitted
 
 
 def _score(work: Work, condition: Condition, wait: bool) -> bool:
-    """All tasks of one condition, each kept at once, whatever becomes of the others; False if another process has it."""
+    """Do all tasks of one condition and write each at once; False if another process works on the condition."""
     plan = work.plan
     with _claimed(plan, condition, wait) as ours:
         if not ours:
             return False
         missing = processes.broadcast(_missing(plan, condition, work.overwrite) if not processes.rank() else {})
         candidates = {place: plan.candidates[place] for place in missing}
-        able = [one for one in candidates.values() if processes.rank() or isinstance(work.fits[one.id], Fitted)]
+        able = [c for c in candidates.values() if processes.rank() or isinstance(work.fits[c.id], Fitted)]
         raw = features_of(work, condition, able)
         for place, candidate in candidates.items() if not processes.rank() else ():
             tasks = [Task(plan, candidate, readout, condition) for readout in missing[place]]
@@ -193,7 +193,7 @@ def _keep(work: Work, candidate: Candidate, tasks: Sequence[Task], raw: np.ndarr
 
 @contextmanager
 def _claimed(plan: Plan, condition: Condition, wait: bool) -> Iterator[bool]:
-    """Whether this process has the condition to itself; the operating system frees it when the process dies."""
+    """Lock a condition and yield whether this process has it. The lock ends with the process, even if it is killed."""
     if processes.rank():
         yield True
         return

@@ -1,4 +1,4 @@
-"""One task: features in, partitions by a clusterer or probe out, with all their scores."""
+"""One task: from features to partitions with all their scores."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Made:
 
 
 def measure(task: Task, fitted: Fitted, features: np.ndarray, clock: Clock) -> Partitions:
-    """What a readout makes of prepared features float32 (N, D), with all scores; a failure has its reason."""
+    """Apply a readout to prepared features, float32 (N, D), and score the result. A failure is kept with its reason."""
     try:
         if isinstance(task.readout, Described):
             return _describe(task, fitted, features, clock)
@@ -71,9 +71,9 @@ def _describe(task: Task, fitted: Fitted, features: np.ndarray, clock: Clock) ->
     known = {"features": features, "labels": task.sample.labels, "seed": task.plan.seed}
     with clock("measure"):
         names = task.plan.metrics(task.readout, task.condition, "")
-        found = {name: np.array([[_value(name, known, task, fitted)]]) for name in names}
+        values = {name: np.array([[_value(name, known, task, fitted)]]) for name in names}
     nothing = np.empty((1, 1, 0), np.int16)
-    return Partitions(task.key, ("",), np.zeros(1, np.int64), nothing, found)
+    return Partitions(task.key, ("",), np.zeros(1, np.int64), nothing, values)
 
 
 def _probe(task: Task, readout: Probed, fitted: Fitted, features: np.ndarray, clock: Clock) -> Partitions:
@@ -87,7 +87,7 @@ def _probe(task: Task, readout: Probed, fitted: Fitted, features: np.ndarray, cl
 
 
 def _partition(task: Task, readout: Clustered, fitted: Fitted, features: np.ndarray, clock: Clock) -> Partitions:
-    """Frozen clusters applied, and clusters made anew."""
+    """Apply the frozen clusters, and cluster anew."""
     clusterings, plan = fitted.clusterings[readout], task.plan
     if isinstance(clusterings, Exception):
         return Partitions.failed(task.key, f"on the clean training split: {reason(clusterings)}")
@@ -122,33 +122,33 @@ def _partition(task: Task, readout: Clustered, fitted: Fitted, features: np.ndar
 def _inner(
     task: Task, made: Made, fitted: Fitted, features: np.ndarray, clusterings: Sequence[Partition]
 ) -> dict[str, np.ndarray]:
-    """What does not follow from a table of classes and clusters, by metric: float64 (P, S), NaN where it is not measured."""
+    """Metrics that need more than a table of classes and clusters: float64 (P, S) each, NaN where not measured."""
     names = {protocol: task.plan.metrics(task.readout, task.condition, protocol) for protocol in made.protocols}
     truth = task.sample.labels
     known = {"features": features, "labels": truth, "seed": task.plan.seed}
-    found: dict[str, np.ndarray] = {}
-    for name in dict.fromkeys(name for some in names.values() for name in some):
+    values: dict[str, np.ndarray] = {}
+    for name in dict.fromkeys(name for measured in names.values() for name in measured):
         metric = METRICS[name]
         if metric.of_table:
             continue
         if metric.batched:
-            found[name] = _value(name, known | {"partition": made.labels}, task, fitted)
+            values[name] = _value(name, known | {"partition": made.labels}, task, fitted)
             continue
-        found[name] = np.full(made.labels.shape[:2], np.nan)
+        values[name] = np.full(made.labels.shape[:2], np.nan)
         for p, protocol in enumerate(made.protocols):
             for s, partition in enumerate(made.labels[p] if name in names[protocol] else ()):
                 own = {"partition": partition, "k": int(made.ks[p]), "centers": clusterings[s].centers}
                 if truth is not None:
                     own |= {"table": contingency(truth, partition), "mapping": made.mappings[p][s]}
-                found[name][p, s] = _value(name, known | own, task, fitted)
-    return found
+                values[name][p, s] = _value(name, known | own, task, fitted)
+    return values
 
 
 def _value(name: str, known: Mapping[str, Any], task: Task, fitted: Fitted) -> Any:
     """A metric's value.
 
     Raises:
-        InputError: it failed.
+        InputError: the metric failed.
     """
     needs = METRICS[name].needs
     try:
@@ -203,7 +203,7 @@ def _scored(task: Task, made: Made, inner: Scores, clock: Clock) -> Partitions:
 
 
 def _places(task: Task) -> dict[str, Any]:
-    """Which clean images a sample's are versions of, so that they are resampled together; nothing for other pictures."""
+    """Which clean image each image is a version of, so that both are resampled together; empty for other pictures."""
     rows, clean = task.sample.rows, task.plan.sample(CLEAN).rows
     if rows is None:
         return {}

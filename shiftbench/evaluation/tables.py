@@ -1,4 +1,4 @@
-"""From what an evaluation kept to its tables."""
+"""From the files that an evaluation kept to its tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shiftbench.stability.axes import AXES, initialization, shift, training_seed
 from shiftbench.stability.pairs import Measured
 
 Rows = list[dict[str, Any]]
-SKIPPED = "skipped"  # the key of what was never to be computed
+SKIPPED = "skipped"  # the key of conditions that cannot be scored
 CHANCE = "chance"  # the shift of scores with permuted labels
 MAKERS = {
     "cells": cells_table,
@@ -66,7 +66,7 @@ def _rows_of(plan: Plan, candidate: Candidate) -> dict[str, Rows]:
 
 @dataclass(frozen=True)
 class _Kept:
-    """What is kept of one candidate, read out in one way, under one condition."""
+    """What is kept of one candidate with one readout under one condition."""
 
     plan: Plan
     candidate: Candidate
@@ -93,7 +93,7 @@ class _Kept:
 
     @property
     def layout(self) -> Layout:
-        """Of what is kept, or of what would have been."""
+        """The layout of what is kept; after a failure, the planned layout."""
         kept = self.partitions
         if not kept.ok:
             return self.plan.layout(self.readout)
@@ -122,7 +122,7 @@ class _Kept:
         """A row per protocol, metric and seed.
 
         Args:
-            condition: this one, or that of chance.
+            condition: its own, or that of chance.
             scores: by metric (P, S).
         """
         rows = []

@@ -1,8 +1,8 @@
-"""Features kept on disk by what they depend on, so that each image is encoded once whatever is asked of it later.
+"""Features on disk, named by everything they depend on, so that no image is encoded twice.
 
 An entry is two files: ``KEY.npy``, float32 (N, D), read through a memory map, and ``KEY.json``, what it is and its
-sha256. The description is written last, so that an entry without one does not count; one whose bytes do not match it
-is thrown away and computed anew.
+sha256. The description is written last: an array without a description does not count. An array that does not match its
+sha256 is removed and computed anew.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shiftbench.records import atomic_path, sha256, write_text
 from shiftbench.runtime.compat import NUMPY_HEADERS
 from shiftbench.runtime.console import say
 
-RESERVE = 2**30  # bytes of the disk that features never take
+RESERVE = 2**30  # bytes of the disk that always stay free
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class FeatureCache:
 
     Args:
         folder: where; made when something is stored.
-        fresh: find nothing, so that everything is stored anew.
+        fresh: load nothing, so that everything is stored anew.
 
     Raises:
         InputError: the folder exists and cannot be written.
@@ -66,7 +66,7 @@ class FeatureCache:
             )
 
     def load(self, key: str) -> np.ndarray | None:
-        """Read-only float32 (N, D), or None where there is none; a damaged entry is removed and said."""
+        """Read-only float32 (N, D), or None where there is none. A damaged entry is removed, with a message."""
         array, description = self._files(key)
         if self._fresh:
             return None
@@ -105,23 +105,23 @@ class FeatureCache:
         write_text(description, json.dumps({**about, "shape": list(shape), "sha256": digest}, sort_keys=True) + "\n")
 
     def entries(self) -> list[Cached]:
-        """All entries, the one used longest ago first."""
-        found = []
+        """All entries, the least recently used first."""
+        entries = []
         for description in self.folder.glob("*.json"):
             array, _ = self._files(description.stem)
             try:
                 about = json.loads(description.read_text(encoding="utf-8"))
-                found.append(Cached(description.stem, array.stat().st_size, description.stat().st_mtime, about))
+                entries.append(Cached(description.stem, array.stat().st_size, description.stat().st_mtime, about))
             except (OSError, ValueError):
                 continue
-        return sorted(found, key=lambda entry: (entry.used, entry.key))
+        return sorted(entries, key=lambda entry: (entry.used, entry.key))
 
     def prune(self, *, keep_bytes: int = 0, older_than_days: float = 0.0) -> list[Cached]:
-        """Remove the entries used longest ago, and what interrupted writes left behind.
+        """Remove the least recently used entries, and what interrupted writes left behind.
 
         Args:
             keep_bytes: stop when no more than this is left; 0 removes all.
-            older_than_days: leave what was used since.
+            older_than_days: keep the entries that were used within so many days.
 
         Returns:
             What was removed.
@@ -135,7 +135,7 @@ class FeatureCache:
                 left -= entry.bytes
         known = {entry.key for entry in self.entries()}
         for stray in self.folder.glob(".*") if self.folder.is_dir() else ():
-            if stray.stat().st_mtime < time.time() - 86400:  # nobody writes a day long
+            if stray.stat().st_mtime < time.time() - 86400:  # no write takes a day
                 stray.unlink(missing_ok=True)
         for array in self.folder.glob("*.npy"):
             if array.stem not in known and array.stat().st_mtime < time.time() - 86400:

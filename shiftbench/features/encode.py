@@ -17,7 +17,7 @@ from shiftbench.records import Sample
 from shiftbench.runtime import processes
 from shiftbench.runtime.clock import Clock
 
-CODE = 1  # raise it when a change alters features: what older code stored is then not found any more
+FEATURES_VERSION = 1  # raise it when a change alters features: what older code stored is then ignored
 
 Key = tuple[str, str]  # encoder's slug, feature name
 
@@ -55,18 +55,18 @@ def encode(
     """
     clock = clock or Clock()
     keys = {
-        (slug, name): content_key([CODE, encoders[slug].fingerprint, name, dict(about)])
+        (slug, name): content_key([FEATURES_VERSION, encoders[slug].fingerprint, name, dict(about)])
         for slug, names in wanted.items()
         for name in names
     }
-    found: Features = {}
+    features: Features = {}
     if cache is not None and processes.rank() == 0:
         with clock("cache"):
             kept = {pair: cache.load(key) for pair, key in keys.items() if encoders[pair[0]].traceable}
-        found = {pair: features for pair, features in kept.items() if features is not None}
-    missing = _agreed({pair for pair in keys if pair not in found})
+        features = {pair: array for pair, array in kept.items() if array is not None}
+    missing = _agreed({pair for pair in keys if pair not in features})
     if not missing:
-        return found
+        return features
     needed = {slug: [name for name in names if (slug, name) in missing] for slug, names in wanted.items()}
     needed = {slug: names for slug, names in needed.items() if names}
     total = sample.n
@@ -91,8 +91,8 @@ def encode(
         return {}
     for pair, sink in sinks.items():
         error = failed.get(pair[0])
-        found[pair] = sink.abort(error) if error is not None else sink.finish()
-    return found
+        features[pair] = sink.abort(error) if error is not None else sink.finish()
+    return features
 
 
 def _produced(sample: Sample, clean: Images, size: int, clock: Clock) -> Iterator[tuple[int, torch.Tensor]]:
@@ -134,7 +134,7 @@ def _encode_chunk(
 
 
 def _agreed(missing: set[Key]) -> set[Key]:
-    """What the first process misses, known to all of them."""
+    """The features that the first process misses, sent to all processes."""
     if processes.world() == 1:
         return missing
     return processes.broadcast(missing)

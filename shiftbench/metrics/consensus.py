@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from shiftbench.errors import InputError
-from shiftbench.metrics.agreement import Compact, Ids, Labelings, Values
+from shiftbench.metrics.agreement import Compact, Labelings
+from shiftbench.metrics.counts import Ids, Values
 
 
 def sample_consensus(partitions: ArrayLike) -> Values:

@@ -45,12 +45,14 @@ class Contingency:
     @cached_property
     def classes(self) -> Ids:
         """int64 ``(C,)``, samples of each class."""
-        return self.cells.sum(axis=1)
+        sizes: Ids = self.cells.sum(axis=1)
+        return sizes
 
     @cached_property
     def clusters(self) -> Ids:
         """int64, samples of each column of ``cells``."""
-        return self.cells.sum(axis=0)
+        sizes: Ids = self.cells.sum(axis=0)
+        return sizes
 
     @cached_property
     def n(self) -> int:

@@ -211,7 +211,10 @@ def _correct(table: Contingency, mapping: ArrayLike | None) -> Ids:
 
 def _same(table: Contingency) -> bool:
     """Whether classes and clusters are the same partition under other names: each occurs in one cell only."""
-    return np.count_nonzero(table.cells) == np.count_nonzero(table.classes) == np.count_nonzero(table.clusters)
+    cells, classes, clusters = (
+        int(np.count_nonzero(counts)) for counts in (table.cells, table.classes, table.clusters)
+    )
+    return cells == classes == clusters
 
 
 @njit(nogil=True, cache=True)
@@ -244,7 +247,7 @@ def expected_mutual_information(rows: Ids, columns: Ids) -> float:
         >>> round(expected_mutual_information(np.array([3, 3]), np.array([4, 2])), 3)
         0.127
     """
-    n, total = rows.sum(), 0.0
+    n, total = int(rows.sum()), 0.0
     for a in rows[rows > 0]:
         for b in columns[columns > 0]:
             mean, mode = a * b / n, (a + 1) * (b + 1) // (n + 2)

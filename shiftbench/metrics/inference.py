@@ -95,7 +95,7 @@ def _resamples(size: int, resamples: int, seed: int) -> Values:
     if resamples < 1:
         raise InputError(f"resamples must be at least 1, not {resamples}.")
     drawn = np.random.default_rng(seed).integers(size, size=(resamples, size))
-    counts = (drawn[:, :, None] == np.arange(size)).sum(axis=1).astype(np.float64)
+    counts: Values = (drawn[:, :, None] == np.arange(size)).sum(axis=1).astype(np.float64)
     counts.flags.writeable = False  # every call gets this same array
     return counts
 

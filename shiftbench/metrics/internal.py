@@ -242,14 +242,15 @@ def _sizes(labels: ArrayLike, k: int) -> Ids:
 
 def _one_hot(ids: Ids, k: int) -> NDArray[np.float32]:
     """float32 (N, k); a row of zeros for noise."""
-    return (ids[:, None] == np.arange(k)).astype(np.float32)
+    members: NDArray[np.float32] = (ids[:, None] == np.arange(k)).astype(np.float32)
+    return members
 
 
 def _distances(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """float32 (N, N), Euclidean. Around their mean, squares are no larger than need be."""
     centred = array - array.mean(axis=0, dtype=np.float64).astype(np.float32)
     squares = np.einsum("nd,nd->n", centred, centred)
-    distances = centred @ centred.T
+    distances: NDArray[np.float32] = centred @ centred.T
     distances *= -2
     distances += squares[:, None]
     distances += squares

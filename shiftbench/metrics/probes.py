@@ -169,7 +169,8 @@ def _fitting(features: ArrayLike, dimensions: int) -> Features:
 
 def _unit(array: Features) -> Features:
     lengths = np.linalg.norm(array, axis=1, keepdims=True)
-    return array / np.maximum(lengths, np.finfo(np.float32).tiny)
+    unit: Features = array / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit
 
 
 @njit(nogil=True, cache=True)

@@ -191,7 +191,8 @@ def _mean_quotient(
         )
 
     def total(values: ArrayLike, subtracted: ArrayLike) -> Values:
-        return (np.asarray(values, dtype=np.float64) - np.asarray(subtracted)[..., None]).sum(axis=-1)
+        summed: Values = (np.asarray(values, dtype=np.float64) - np.asarray(subtracted)[..., None]).sum(axis=-1)
+        return summed
 
     for corruption in errors:
         own, other = np.shape(errors[corruption]), np.shape(baseline[corruption])
@@ -199,10 +200,9 @@ def _mean_quotient(
             raise InputError(
                 f"{corruption}: errors of shape {own} and baseline errors of {other} differ in severities."
             )
-    return np.mean(
-        [_ratio(total(errors[name], offset), total(baseline[name], baseline_offset)) for name in errors],
-        axis=0,
-    )
+    quotients = [_ratio(total(errors[name], offset), total(baseline[name], baseline_offset)) for name in errors]
+    mean: Values = np.mean(quotients, axis=0)
+    return mean
 
 
 def severity_area(clean: ArrayLike, curve: ArrayLike, severities: ArrayLike) -> Values:
@@ -234,7 +234,9 @@ def severity_area(clean: ArrayLike, curve: ArrayLike, severities: ArrayLike) -> 
         raise InputError(f"a curve of shape {scores.shape} does not have {len(degrees)} severities.")
     lost = np.asarray(clean, dtype=np.float64)[..., None] - scores
     lost = np.concatenate([np.zeros_like(lost[..., :1]), lost], axis=-1)
-    return ((lost[..., 1:] + lost[..., :-1]) / 2 * np.diff(degrees, prepend=0)).sum(axis=-1) / degrees[-1]
+    areas = (lost[..., 1:] + lost[..., :-1]) / 2 * np.diff(degrees, prepend=0)
+    area: Values = areas.sum(axis=-1) / degrees[-1]
+    return area
 
 
 def effective_robustness(clean: ArrayLike, shifted: ArrayLike) -> Values:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from shiftbench.metrics.inference import holm, paired_tests
-from shiftbench.results.runs import CLEAN, Group, Runs, groups, intervals, of_split
+from shiftbench.results.runs import CLEAN_KEY, Group, Runs, groups, intervals, of_split
 from shiftbench.results.schema import typed
 from shiftbench.results.tables import COMPARISONS
 
@@ -19,16 +19,16 @@ _NO_SPREAD = "all resamples are equal"
 
 
 def compare(cells: pd.DataFrame, replicates: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The ``comparisons`` table: encoder a less encoder b, on the clean split and under each shift.
+    """The ``comparisons`` table: encoder a minus encoder b, on the clean split and under each shift.
 
-    A pair is compared on the conditions that both have. Both are resampled together, the same images and seeds, so
-    that what makes images hard for everybody does not blur their difference. Tests are two-sided
+    A pair is compared on the conditions that both have. Both are resampled with the same images and seeds,
+    so that images that are hard for both do not blur the difference. Tests are two-sided
     (:func:`~shiftbench.metrics.robustness.paired_tests`) and corrected over all pairs within a shift, protocol and
     metric, by Holm and by the joint resamples.
 
     Args:
         cells: the ``cells`` table.
-        replicates: the ``replicates`` table; without rows there, the resamples are those of the runs.
+        replicates: the ``replicates`` table; where it has no rows, runs are resampled.
 
     Returns:
         One row per setting, shift and pair, in the order in which the encoders were given.
@@ -37,26 +37,26 @@ def compare(cells: pd.DataFrame, replicates: pd.DataFrame | None = None) -> pd.D
 
 
 def comparisons_table(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The ``comparisons`` table of what :func:`compare_group` found in each group."""
+    """The ``comparisons`` table, from what :func:`compare_group` returned for each group."""
     tables = [table for table in tables if len(table)]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COMPARISONS)
     return typed(table[COMPARISONS])
 
 
 def compare_group(group: Group) -> list[pd.DataFrame]:
-    """Every pair of encoders that were scored in the same way: a table per shift."""
+    """Every pair of encoders of a group: a table per shift."""
     return [_compare(group, shift, split) for shift, split in group.shifts]
 
 
 def _compare(group: Group, shift: str, split: str) -> pd.DataFrame:
-    conditions = [of_split(CLEAN, split)] if shift == CLEAN[0] else group.conditions(shift)
+    conditions = [of_split(CLEAN_KEY, split)] if shift == CLEAN_KEY[0] else group.conditions(shift)
     candidates = {key: runs.means(conditions) for key, runs in group.candidates.items() if _has(runs, conditions)}
     size = min((len(means) for means in candidates.values()), default=1)
-    means = [one[:size] for one in candidates.values()]  # (resamples, conditions); NaN where one was not measured
-    measured = np.array([np.isfinite(one[0]) for one in means]).reshape(len(means), len(conditions))
+    means = [values[:size] for values in candidates.values()]  # (resamples, conditions); NaN where not measured
+    measured = np.array([np.isfinite(values[0]) for values in means]).reshape(len(means), len(conditions))
     first, second = np.triu_indices(len(candidates), 1)
     common = (measured.astype(np.int64) @ measured.T)[first, second]
-    first, second, common = (one[common > 0] for one in (first, second, common))
+    first, second, common = (column[common > 0] for column in (first, second, common))
     if not len(common):
         return pd.DataFrame()
     differences = _differences(means, measured, first, second)
@@ -81,14 +81,14 @@ def _differences(
     means: Sequence[np.ndarray], measured: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
     """(pairs, resamples): each pair's difference in the mean over the conditions that both have."""
-    sets, which = np.unique(measured, axis=0, return_inverse=True)  # mostly one: all conditions
+    sets, which = np.unique(measured, axis=0, return_inverse=True)  # mostly a single set: all conditions
     kinds, kind = np.unique(which.ravel()[first] * len(sets) + which.ravel()[second], return_inverse=True)
-    scores = [np.where(np.isfinite(one), one, 0) for one in means]
-    found = np.empty((len(first), len(means[0])))
-    for place, (one, other) in enumerate(zip(*np.divmod(kinds, len(sets)), strict=True)):
-        both, pairs = sets[one] & sets[other], np.flatnonzero(kind == place)
+    scores = [np.where(np.isfinite(values), values, 0) for values in means]
+    differences = np.empty((len(first), len(means[0])))
+    for place, (left, right) in enumerate(zip(*np.divmod(kinds, len(sets)), strict=True)):
+        both, pairs = sets[left] & sets[right], np.flatnonzero(kind == place)
         mean = np.array([score @ both for score in scores]) / both.sum()
         for start in range(0, len(pairs), _BLOCK):
             here = pairs[start : start + _BLOCK]
-            found[here] = mean[first[here]] - mean[second[here]]
-    return found
+            differences[here] = mean[first[here]] - mean[second[here]]
+    return differences

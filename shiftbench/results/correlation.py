@@ -1,4 +1,4 @@
-"""Rank correlations and how sure they are, when what is resampled comes in groups."""
+"""Rank correlations under resamples of groups of points."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class RankCorrelations:
         if not np.isfinite(self._values).all() or self._values.shape[1] != len(self._groups):
             raise InputError(f"{self._values.shape} finite values are needed for {len(self._groups)} points.")
         count = int(self._groups.max()) + 1
-        drawn = resample_weights(count, resamples, seed, CONDITIONS)
-        self._weights = np.column_stack([np.ones(count), drawn])
+        resampled = resample_weights(count, resamples, seed, CONDITIONS)
+        self._weights = np.column_stack([np.ones(count), resampled])
         order = np.argsort(self._groups, kind="stable")
         self._starts = np.searchsorted(self._groups[order], np.arange(count + 1))
-        ties = np.array([np.unique(one, return_inverse=True)[1] for one in self._values])
-        tied = [self._tied(one) for one in ties]
+        ties = np.array([np.unique(values, return_inverse=True)[1] for values in self._values])
+        tied = [self._tied(places) for places in ties]
         self._products = self._products_of_ranks(ties, tied)
         self._places = ties[:, order].astype(np.float32, order="C")
         pairs = np.outer(*2 * [np.diff(self._starts)])
-        self._untied = self._quadratic(np.array([pairs - one.T @ one for one in tied]))
+        self._untied = self._quadratic(np.array([pairs - counts.T @ counts for counts in tied]))
 
     def spearman(self, first: int, second: int) -> Values:
-        """float64 ``(1 + B,)``: the plain coefficient of two variables, then its resamples; NaN where one is constant."""
+        """float64 ``(1 + B,)``: the plain coefficient of two variables, then its resamples; NaN where a variable is constant."""
         squares = self._products[first, first] * self._products[second, second]
         return _quotient(self._products[first, second], squares)
 
@@ -72,21 +72,21 @@ class RankCorrelations:
         The mean of ranks is half the number of points. To count a point by its weight, its ranks are multiplied by the
         root of it.
         """
-        before = [np.cumsum(one, axis=0) - (one + one.sum(axis=0)) / 2 for one in tied]
-        points = np.array([one[tie] for one, tie in zip(before, ties, strict=True)])  # (V, P, groups)
-        found = np.empty((len(ties), len(ties), self._weights.shape[1]))
+        centred = [np.cumsum(counts, axis=0) - (counts + counts.sum(axis=0)) / 2 for counts in tied]
+        points = np.array([values[places] for values, places in zip(centred, ties, strict=True)])  # (V, P, groups)
+        products = np.empty((len(ties), len(ties), self._weights.shape[1]))
         block = max(1, _NUMBERS // ties.size)
-        for start in range(0, found.shape[2], block):
+        for start in range(0, products.shape[2], block):
             weights = self._weights[:, start : start + block]
             ranks = points @ weights * np.sqrt(weights)[self._groups]
-            for last, one in enumerate(ranks):
-                inner = np.einsum("vpb,pb->vb", ranks[: last + 1], one)
-                found[last, : last + 1, start : start + block] = inner
-                found[: last + 1, last, start : start + block] = inner
-        return found
+            for last, row in enumerate(ranks):
+                inner = np.einsum("vpb,pb->vb", ranks[: last + 1], row)
+                products[last, : last + 1, start : start + block] = inner
+                products[: last + 1, last, start : start + block] = inner
+        return products
 
     def _quadratic(self, between: Values) -> Values:
-        """float64 (..., 1 + B): the sum over pairs of resampled points of what (..., groups, groups) have between them."""
+        """float64 (..., 1 + B): a quantity (..., groups, groups) summed over all pairs of resampled points."""
         return ((between @ self._weights) * self._weights).sum(axis=-2)
 
 
@@ -104,7 +104,7 @@ def _concordance(first: Places, second: Places, starts: Ids) -> Values:
         starts: (groups + 1,), where each group begins, and the end.
     """
     count = len(starts) - 1
-    found = np.zeros((count, count))
+    balance = np.zeros((count, count))
     for group in range(count):
         for i in range(starts[group], starts[group + 1]):
             for other in range(group + 1):
@@ -114,6 +114,6 @@ def _concordance(first: Places, second: Places, starts: Ids) -> Values:
                 for j in range(len(x)):
                     product = (first[i] - x[j]) * (second[i] - y[j])
                     total = np.int32(total + np.int32(product > 0) - np.int32(product < 0))
-                found[group, other] += total
-        found[:group, group] = found[group, :group]
-    return found
+                balance[group, other] += total
+        balance[:group, group] = balance[group, :group]
+    return balance

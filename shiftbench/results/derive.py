@@ -1,4 +1,4 @@
-"""From measured tables to the whole of results: what one evaluation, or several together, say."""
+"""From the measured tables to complete results, of one evaluation or of several merged ones."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def derive(measured: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> Re
         [partial(proxies, cells, measured["stability"])],  # the longest first
         (partial(of_group, group) for group in groups(cells, replicates)),
     )
-    told, *found = parallel_map(lambda task: task(), tasks, os.cpu_count() or 1)
+    proxy_table, *of_groups = parallel_map(lambda task: task(), tasks, os.cpu_count() or 1)
     return Results(
-        summary=summary_table([row for _, rows in found for row in rows], baseline),
-        comparisons=comparisons_table([table for tables, _ in found for table in tables]),
-        proxies=told,
+        summary=summary_table([row for _, rows in of_groups for row in rows], baseline),
+        comparisons=comparisons_table([table for tables, _ in of_groups for table in tables]),
+        proxies=proxy_table,
         cells=cells,
         recall=measured["recall"],
         stability=measured["stability"],
@@ -48,7 +48,7 @@ def derive(measured: Mapping[str, pd.DataFrame], baseline: str = BASELINE) -> Re
 
 
 def merge_rows(name: str, earlier: pd.DataFrame, later: pd.DataFrame) -> pd.DataFrame:
-    """The rows of two tables of one name; of a row that both have, the later one."""
+    """The rows of two tables of one name; where both have a row, the later one is kept."""
     keys = list(TABLES[name].keys)
     if earlier.empty or later.empty:
         return later if earlier.empty else earlier

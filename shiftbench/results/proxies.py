@@ -1,9 +1,9 @@
-"""Does what is known without labels follow the drop that only labels show?
+"""Do quantities that need no labels follow the drop that only labels show?
 
 Rank correlations over the conditions of a shift, between the drop of a score with labels and the drop of a quantity
 that needs none: agreement of the shifted partition with the clean one, agreement among starts, silhouette, evenness and
-collapse of clusters, drift, Fréchet distance. Drops are counted so that more is worse, on both sides: 1 is a quantity
-that puts the conditions in the very order of their harm, 0 one that knows nothing of it.
+collapse of clusters, drift, Fréchet distance. On both sides a larger drop is worse. A correlation of 1 means that the
+quantity puts the conditions in the exact order of their harm, 0 that it says nothing about that order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 
 from shiftbench.registry import METRICS
 from shiftbench.results.correlation import RankCorrelations
-from shiftbench.results.runs import CANDIDATE, CHANCE, CLEAN, CONDITION, intervals
+from shiftbench.results.runs import CANDIDATE, CHANCE_KEY, CLEAN_KEY, CONDITION, intervals
 from shiftbench.results.schema import FEATURES, PROXIES, PROXY_KEYS, typed
 from shiftbench.results.tables import ok
 
@@ -28,7 +28,7 @@ RESAMPLES = 400
 
 _CLUSTERED = ["clusterer", "k", "k_source", "protocol"]
 _POINT = [*CONDITION, "split"]
-_NUMBER = "_condition"  # of a point's condition, among all
+_NUMBER = "_condition"  # the number of a point's condition
 
 
 def proxies(cells: pd.DataFrame, stability: pd.DataFrame) -> pd.DataFrame:
@@ -36,8 +36,8 @@ def proxies(cells: pd.DataFrame, stability: pd.DataFrame) -> pd.DataFrame:
 
     Every drop is that of a condition against its clean pair, the mean over runs. Agreement along the axis ``shift`` is
     1 on the clean split by definition, drift and Fréchet distance are 0. Intervals are percentile bootstraps over
-    conditions. Rows of the encoder ``all`` put the conditions of all encoders into one order, and draw a condition for
-    all of them at once.
+    conditions. Rows of the encoder ``all`` correlate over the conditions of all encoders together; a condition is then
+    resampled for all encoders at once.
 
     Args:
         cells: the ``cells`` table.
@@ -58,12 +58,12 @@ def proxies(cells: pd.DataFrame, stability: pd.DataFrame) -> pd.DataFrame:
     for setting, part in points.groupby(["data", *_CLUSTERED], sort=False):
         keys_of_setting = dict(zip(["data", *_CLUSTERED], setting, strict=True))
         for chosen, selected in _selections(part):
-            rows += [keys_of_setting | chosen | found for found in _correlate(selected, scores, names)]
+            rows += [keys_of_setting | chosen | row for row in _correlate(selected, scores, names)]
     table = typed(pd.DataFrame(rows, columns=PROXIES))
-    ranks = {name: i for i, name in enumerate([*cells["encoder"].unique(), ALL])}
+    places = {name: i for i, name in enumerate([*cells["encoder"].unique(), ALL])}
     order = [key for key in PROXY_KEYS if key != "encoder"]
-    table = table.assign(_rank=table["encoder"].map(ranks).astype("int64"))
-    return table.sort_values(["_rank", *order], kind="stable", ignore_index=True).drop(columns="_rank")
+    table = table.assign(_place=table["encoder"].map(places).astype("int64"))
+    return table.sort_values(["_place", *order], kind="stable", ignore_index=True).drop(columns="_place")
 
 
 def _drops(cells: pd.DataFrame) -> pd.DataFrame:
@@ -73,15 +73,15 @@ def _drops(cells: pd.DataFrame) -> pd.DataFrame:
     sign = np.where(measured["higher_is_better"], 1.0, -1.0)
     measured = measured.assign(value=sign * measured["value"])
     means = measured.groupby([*keys, *_POINT], sort=False)["value"].mean().reset_index()
-    clean = means[means["shift"] == CLEAN[0]].drop(columns=CONDITION).rename(columns={"value": "clean"})
-    shifted = means[~means["shift"].isin([CLEAN[0], CHANCE[0]])].merge(clean, on=[*keys, "split"], how="left")
+    clean = means[means["shift"] == CLEAN_KEY[0]].drop(columns=CONDITION).rename(columns={"value": "clean"})
+    shifted = means[~means["shift"].isin([CLEAN_KEY[0], CHANCE_KEY[0]])].merge(clean, on=[*keys, "split"], how="left")
     from_clean = _kind(shifted["metric"]) == "shift"
     shifted["drop"] = shifted["clean"].mask(from_clean, 0.0) - shifted["value"]
     return shifted.dropna(subset=["drop"])
 
 
 def _quantities(drops: pd.DataFrame, stability: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, list[str]]]:
-    """What needs no labels, with ``metric`` and ``drop``, and the columns that say which points it is of."""
+    """The quantities without labels, as ``metric`` and ``drop``, with the columns that match them to points."""
     unlabelled = drops[_kind(drops["metric"]).isin(["partition", "features", "shift"])]
     of_features = unlabelled["clusterer"] == FEATURES
     yield unlabelled[~of_features], [*CANDIDATE, "data", *_CLUSTERED, *_POINT]
@@ -92,8 +92,8 @@ def _quantities(drops: pd.DataFrame, stability: pd.DataFrame) -> Iterator[tuple[
     measured = measured.assign(metric=measured["axis"] + "_" + measured["metric"])
     means = measured.groupby([*keys, "metric"], sort=False)["mean"].mean().reset_index()
     same = [key for key in keys if key not in CONDITION]
-    clean = means[means["shift"] == CLEAN[0]][[*same, "metric", "mean"]].rename(columns={"mean": "clean"})
-    shifted = means[means["shift"] != CLEAN[0]].merge(clean, on=[*same, "metric"], how="left")
+    clean = means[means["shift"] == CLEAN_KEY[0]][[*same, "metric", "mean"]].rename(columns={"mean": "clean"})
+    shifted = means[means["shift"] != CLEAN_KEY[0]].merge(clean, on=[*same, "metric"], how="left")
     shifted["drop"] = shifted["clean"].mask(shifted["metric"].str.startswith("shift_"), 1.0) - shifted["mean"]
     yield shifted.dropna(subset=["drop"]), keys
 
@@ -149,8 +149,9 @@ def _correlate(points: pd.DataFrame, scores: Sequence[str], names: Sequence[str]
             if both.tobytes() not in correlations:
                 values = points.loc[both, [*scores, *names]].fillna(0.0).to_numpy(float).T
                 correlations[both.tobytes()] = RankCorrelations(values, conditions, RESAMPLES)
-            found, pair = correlations[both.tobytes()], [[*scores, *names].index(one) for one in (score, name)]
-            resampled += [found.spearman(*pair), found.kendall(*pair)]
+            correlation = correlations[both.tobytes()]
+            pair = [[*scores, *names].index(variable) for variable in (score, name)]
+            resampled += [correlation.spearman(*pair), correlation.kendall(*pair)]
     bounded = iter(intervals(np.array(resampled).reshape(-1, 1 + RESAMPLES)).tolist())
     for row in rows:
         if "reason" not in row:

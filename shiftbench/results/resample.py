@@ -20,7 +20,7 @@ from shiftbench.metrics.external import expected_mutual_information, scores
 from shiftbench.registry import METRICS
 
 RESAMPLES = 400
-IMAGES, SEEDS, TRAININGS, CONDITIONS = range(4)  # streams of randomness that have nothing to do with each other
+IMAGES, SEEDS, TRAININGS, CONDITIONS = range(4)  # independent streams of random numbers
 
 _SIGNED = ("ari", "ami")  # may be below 0
 Weights = NDArray[np.uint8]
@@ -71,17 +71,17 @@ def image_replicates(
         mappings: for each partition int64 ``(K,)``, the class of each cluster, or None for the best one-to-one mapping.
         resamples: B.
         seed: of the resamples.
-        rows: integers ``(N,)``, the image of a larger population that each one is (a version of): images that are
-            left out or there twice keep the fate of the population's.
-        population: how many images that is; needed with ``rows``.
+        rows: integers ``(N,)``, for each image the image of a larger population that it is, or is a version of. Each image
+            then counts as often in a resample as that image of the population does.
+        population: the number of images of the population; needed with ``rows``.
 
     Returns:
         For each registered metric of the group "labels", float32 ``(S, B)``. Those that are not defined in
         :mod:`~shiftbench.metrics.external` are computed table by table, which takes longer.
 
     Raises:
-        InputError, InputTypeError: ids or mappings that :mod:`~shiftbench.metrics.external` refuses, a mapping too
-            few, rows outside the population.
+        InputError, InputTypeError: ids or mappings that :mod:`~shiftbench.metrics.external` refuses, a missing
+            mapping, rows outside the population.
     """
     classes = as_ids(truth, "truth", 1)
     ids = as_ids(partitions, "partitions", 2, noise=True)
@@ -93,18 +93,18 @@ def image_replicates(
     weights = _weights(len(classes), resamples, seed, rows, population)
     of_classes = _totals(weights, classes, int(classes.max()) + 1)
     powers = _x_log_x(int(of_classes.sum(axis=0).max()))
-    drawn = [
-        _replicates_of(classes, one, mapping, weights, of_classes, powers)
-        for one, mapping in zip(ids, maps, strict=True)
+    replicates = [
+        _replicates_of(classes, partition, mapping, weights, of_classes, powers)
+        for partition, mapping in zip(ids, maps, strict=True)
     ]
-    return {name: np.array([one[name] for one in drawn], dtype=np.float32) for name in drawn[0]}
+    return {name: np.array([values[name] for values in replicates], dtype=np.float32) for name in replicates[0]}
 
 
 def mean_over_seeds(replicates: Mapping[str, ArrayLike], seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """The mean score of seeds that are themselves drawn with replacement, one draw per resample.
+    """The mean score over seeds, which are resampled with replacement too.
 
-    Images and seeds are resampled independently of each other, the two-way bootstrap of Owen (2007), which errs on
-    the wide side. The replicates of seeds depend on their number alone: differences of conditions stay paired.
+    Images and seeds are resampled independently of each other, the two-way bootstrap of Owen (2007); its intervals
+    are rather too wide. The replicates of seeds depend on their number alone: differences of conditions stay paired.
 
     Args:
         replicates: by metric ``(S, B)``, as from :func:`image_replicates`.
@@ -113,12 +113,12 @@ def mean_over_seeds(replicates: Mapping[str, ArrayLike], seed: int = 0) -> dict[
     Returns:
         By metric float32 ``(B,)``.
     """
-    found = {}
+    means = {}
     for name, values in replicates.items():
         array = np.asarray(values, dtype=np.float64)
         weights = resample_weights(len(array), array.shape[1], seed, SEEDS)
-        found[name] = ((array * weights).sum(axis=0) / len(array)).astype(np.float32)
-    return found
+        means[name] = ((array * weights).sum(axis=0) / len(array)).astype(np.float32)
+    return means
 
 
 def _weights(n: int, resamples: int, seed: int, rows: ArrayLike | None, population: int | None) -> Weights:
@@ -142,12 +142,12 @@ def _replicates_of(
     table = contingency(truth, partition)
     n_clusters = table.counts.shape[1]
     classes = match(table) if mapping is None else as_mapping(mapping, n_clusters)
-    found, pure, in_cells, in_clusters, cell_powers, cluster_powers = _totals_by_cell(
+    correct, pure, in_cells, in_clusters, cell_powers, cluster_powers = _totals_by_cell(
         truth, np.where(partition < 0, n_clusters, partition), np.append(classes, -1), weights, len(of_classes), powers
     )
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares = np.where(of_classes > 0, found / of_classes, np.nan)
-        values = _counted(found, pure, of_classes, shares) | _compared(
+        shares = np.where(of_classes > 0, correct / of_classes, np.nan)
+        values = _counted(correct, pure, of_classes, shares) | _compared(
             table,
             of_classes,
             in_cells,
@@ -179,18 +179,18 @@ def _each(
 ) -> Values:
     """float64 (B,): any score, of each resample's own table."""
     cells, size = truth * (shape[1] + 1) + partition + 1, shape[0] * (shape[1] + 1)
-    found = np.empty(weights.shape[1])
-    for b in range(len(found)):
+    values = np.empty(weights.shape[1])
+    for b in range(len(values)):
         counts = np.bincount(cells, weights[:, b], size).astype(np.int64).reshape(shape[0], -1)
-        found[b] = score(Contingency(np.ascontiguousarray(counts[:, 1:]), counts[:, 0]), *known)
-    return found
+        values[b] = score(Contingency(np.ascontiguousarray(counts[:, 1:]), counts[:, 0]), *known)
+    return values
 
 
-def _counted(found: Ids, pure: Ids, of_classes: Ids, shares: Values) -> dict[str, Values]:
+def _counted(correct: Ids, pure: Ids, of_classes: Ids, shares: Values) -> dict[str, Values]:
     n = of_classes.sum(axis=0)
     known = ~np.isnan(shares)
     return {
-        "acc": found.sum(axis=0) / n,
+        "acc": correct.sum(axis=0) / n,
         "purity": pure / n,
         "mean_recall": np.where(known, shares, 0).sum(axis=0) / known.sum(axis=0),
         "worst_class": np.where(known, shares, np.inf).min(axis=0),
@@ -228,7 +228,7 @@ def _compared(
 
 
 def _centred(values: Values, observed: float) -> Values:
-    """Moved to have the observed score as their mean, which also stands where a resample has none."""
+    """Moved to have the observed score as their mean; a resample without a value gets that score first."""
     values = np.where(np.isfinite(values), values, observed)
     return values - values.mean() + observed
 
@@ -280,7 +280,7 @@ def _totals_by_cell(
         place = partition[i] * n_classes + truth[i]
         order[free[place]] = i
         free[place] += 1
-    found, pure = np.zeros((n_classes, resamples), np.int64), np.zeros(resamples, np.int64)
+    correct, pure = np.zeros((n_classes, resamples), np.int64), np.zeros(resamples, np.int64)
     in_cells, in_clusters = np.zeros(resamples), np.zeros(resamples)
     cell_powers, cluster_powers = np.zeros(resamples), np.zeros(resamples)
     cell, cluster, most = np.empty(resamples, np.int32), np.empty(resamples, np.int32), np.empty(resamples, np.int32)
@@ -304,10 +304,10 @@ def _totals_by_cell(
                 cell_powers[b] += powers[x]
             if mapping[k] == c:
                 for b in range(resamples):
-                    found[c, b] += cell[b]
+                    correct[c, b] += cell[b]
         for b in range(resamples):
             in_clusters[b] += float(cluster[b]) * cluster[b]
             cluster_powers[b] += powers[cluster[b]]
             if k < n_clusters - 1:
                 pure[b] += most[b]
-    return found, pure, in_cells, in_clusters, cell_powers, cluster_powers
+    return correct, pure, in_cells, in_clusters, cell_powers, cluster_powers

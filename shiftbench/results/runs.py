@@ -16,7 +16,7 @@ from shiftbench.results.tables import ok, replicate_columns
 RESAMPLES, LEVEL = 1000, 0.95
 _BLOCK = 1000  # quantities bounded at once: their resamples stay in the processor's cache
 CONDITION = ["shift", "corruption", "severity"]
-CLEAN, CHANCE = ("clean", "", 0), ("chance", "", 0)
+CLEAN_KEY, CHANCE_KEY = ("clean", "", 0), ("chance", "", 0)
 CANDIDATE = ["encoder", "feature", "selection"]
 SETTING = ["data", "clusterer", "k", "k_source", "protocol", "metric"]
 
@@ -34,7 +34,7 @@ class Rows:
 
     Attributes:
         conditions: those of the whole table, each with its split.
-        place: int64 (rows,), each row's among them.
+        place: int64 (rows,), the position of each row's condition among them.
         trained: int64 (rows,), the training seed, -1 for none.
         seed: int64 (rows,), the clustering seed, 0 for replicates.
         values: float (rows, B); B = 1 for cells.
@@ -50,19 +50,19 @@ class Rows:
     def of(cls, table: pd.DataFrame, columns: list[str]) -> Rows:
         """The rows of a table, with the values of these columns."""
         codes, uniques = zip(*(pd.factorize(table[name]) for name in [*CONDITION, "split"]), strict=True)
-        sizes = [max(len(one), 1) for one in uniques]
-        found, place = np.unique(np.ravel_multi_index(codes, sizes), return_inverse=True)
+        sizes = [max(len(values), 1) for values in uniques]
+        occurring, place = np.unique(np.ravel_multi_index(codes, sizes), return_inverse=True)
         conditions: list[tuple[ConditionKey, str]] = []
-        for shift, corruption, severity, part in zip(*np.unravel_index(found, sizes), strict=True):
+        for shift, corruption, severity, part in zip(*np.unravel_index(occurring, sizes), strict=True):
             key, split = (uniques[0][shift], uniques[1][corruption], int(uniques[2][severity])), uniques[3][part]
-            conditions.append((of_split(key, split) if key[0] in (CLEAN[0], CHANCE[0]) else key, split))
+            conditions.append((of_split(key, split) if key[0] in (CLEAN_KEY[0], CHANCE_KEY[0]) else key, split))
         trained = table["train_seed"].fillna(-1).to_numpy(np.int64)
         seed = table["seed"].to_numpy(np.int64) if "seed" in table else np.zeros(len(table), np.int64)
         return cls(conditions, place.ravel(), trained, seed, table[columns].to_numpy())
 
     def take(self, index: np.ndarray) -> Rows:
         """Some of the rows."""
-        return Rows(self.conditions, *(one[index] for one in (self.place, self.trained, self.seed, self.values)))
+        return Rows(self.conditions, *(column[index] for column in (self.place, self.trained, self.seed, self.values)))
 
 
 class Runs:
@@ -106,52 +106,52 @@ class Runs:
     @property
     def clean(self) -> np.ndarray:
         """float64 (1 + resamples,) means of the whole clean split."""
-        return self.means([CLEAN])[:, 0]
+        return self.means([CLEAN_KEY])[:, 0]
 
     def conditions(self, shift: str) -> list[ConditionKey]:
         """The conditions of a shift that some run has."""
         return [condition for condition in self._place if condition[0] == shift]
 
     def means(self, conditions: Sequence[ConditionKey]) -> np.ndarray:
-        """float64 (1 + resamples, conditions) means over the runs that have it, the plain ones first; NaN without any."""
+        """float64 (1 + resamples, conditions): means over the runs of each condition, first not resampled; NaN without runs."""
         known = [i for i, condition in enumerate(conditions) if condition in self._place]
-        found = np.full((len(self._means), len(conditions)), np.nan)
-        found[:, known] = self._means[:, [self._place[conditions[i]] for i in known]]
-        return found
+        means = np.full((len(self._means), len(conditions)), np.nan)
+        means[:, known] = self._means[:, [self._place[conditions[i]] for i in known]]
+        return means
 
     @cached_property
     def _means(self) -> np.ndarray:
-        drawn = self._drawn()
-        if drawn is None:
+        replicates = self._by_training()
+        if replicates is None:
             weights = np.vstack([np.ones(len(self)), _run_weights(self.trained.tobytes())])
             return _weighted(weights, self.values)
-        weights = resample_weights(len(drawn), drawn.shape[2], 0, TRAININGS).astype(float)
-        known = np.isfinite(drawn)
+        weights = resample_weights(len(replicates), replicates.shape[2], 0, TRAININGS).astype(float)
+        known = np.isfinite(replicates)
         with np.errstate(invalid="ignore"):
-            resampled = np.einsum("tb,tcb->bc", weights, np.where(known, drawn, 0)) / np.einsum(
+            resampled = np.einsum("tb,tcb->bc", weights, np.where(known, replicates, 0)) / np.einsum(
                 "tb,tcb->bc", weights, known
             )
         return np.vstack([_weighted(np.ones((1, len(self))), self.values), resampled])
 
-    def _drawn(self) -> np.ndarray | None:
-        """float64 (trained, conditions, B); None unless everything measured has replicates.
+    def _by_training(self) -> np.ndarray | None:
+        """Replicates of each training, float64 (trained, conditions, B); None unless everything measured has them.
 
-        Chance has none: there its means over seeds stand for each resample.
+        Chance has no replicates: its mean over seeds stands for each of them.
         """
         replicates = self._replicates
         if replicates is None or not len(replicates.place) or not len(self):
             return None
         trained = np.unique(self.trained)
-        whole = np.array([_weighted((self.trained == one)[None].astype(float), self.values)[0] for one in trained])
+        whole = np.array([_weighted((self.trained == seed)[None].astype(float), self.values)[0] for seed in trained])
         missing = np.isfinite(whole)
-        missing[:, [place for key, place in self._place.items() if key[0].startswith(CHANCE[0])]] = False
-        drawn = np.repeat(whole[:, :, None], replicates.values.shape[1], axis=2)
+        missing[:, [place for key, place in self._place.items() if key[0].startswith(CHANCE_KEY[0])]] = False
+        values = np.repeat(whole[:, :, None], replicates.values.shape[1], axis=2)
         place = np.array([self._place.get(key, -1) for key, _ in replicates.conditions])[replicates.place]
         row = np.searchsorted(trained, replicates.trained).clip(max=len(trained) - 1)
         here = (place >= 0) & (trained[row] == replicates.trained)
-        drawn[row[here], place[here]] = replicates.values[here]
+        values[row[here], place[here]] = replicates.values[here]
         missing[row[here], place[here]] = False
-        return None if missing.any() else drawn
+        return None if missing.any() else values
 
 
 def interval(resampled: np.ndarray) -> tuple[float, float, float]:
@@ -163,34 +163,34 @@ def interval(resampled: np.ndarray) -> tuple[float, float, float]:
 def intervals(resampled: np.ndarray) -> np.ndarray:
     """:func:`interval` of (quantities, 1 + resamples): float64 (quantities, 3).
 
-    Resamples in which a quantity is not defined are left out; where the plain value is not defined, nor are bounds.
+    Resamples in which a quantity is not defined are left out. Where the plain value is not defined, the bounds are NaN too.
     """
-    found = np.full((len(resampled), 3), np.nan)
-    found[:, 0] = resampled[:, 0]
-    for start in range(0, len(found) if resampled.shape[1] > 1 else 0, _BLOCK):
+    numbers = np.full((len(resampled), 3), np.nan)
+    numbers[:, 0] = resampled[:, 0]
+    for start in range(0, len(numbers) if resampled.shape[1] > 1 else 0, _BLOCK):
         rows = slice(start, start + _BLOCK)
-        found[rows, 1:] = _bounds(resampled[rows])
-    return found + 0.0  # never -0.0
+        numbers[rows, 1:] = _bounds(resampled[rows])
+    return numbers + 0.0  # never -0.0
 
 
 def _bounds(resampled: np.ndarray) -> np.ndarray:
-    """(quantities, 2): both ends of ``LEVEL``, as np.quantile has them.
+    """(quantities, 2): both ends of the interval of level ``LEVEL``, as np.quantile gives them.
 
-    A whole sort of many short rows is several times quicker than the partition that numpy makes of them.
+    Sorting many short rows whole is several times faster than numpy's partial sort of them.
     """
     defined = np.isfinite(resampled[:, 1:]) & np.isfinite(resampled[:, :1])
     values = np.where(defined, resampled[:, 1:], np.nan)
     values.sort(axis=1)  # NaN last
     places = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2]) * (defined.sum(axis=1, keepdims=True) - 1).clip(0)
     below = places.astype(np.int64)
-    low, high = (np.take_along_axis(values, one, axis=1) for one in (below, np.ceil(places).astype(np.int64)))
+    low, high = (np.take_along_axis(values, i, axis=1) for i in (below, np.ceil(places).astype(np.int64)))
     share, between = places - below, high - low
     return np.where(share < 0.5, low + between * share, high - between * (1 - share))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Encoders that were scored in the same way.
+    """Encoders of one setting: the same data, clusterer, k, protocol and metric.
 
     Attributes:
         keys: what they share, the columns ``SETTING``.
@@ -206,9 +206,9 @@ class Group:
 
     @property
     def shifts(self) -> list[tuple[str, str]]:
-        """Each shift, with its split; the clean images of each split are one too."""
-        clean = {of_split(CLEAN, split): CLEAN[0] for _, split in self.tried}
-        chance = {of_split(CHANCE, split) for _, split in self.tried}
+        """Each shift with its split; the clean images of each split count as a shift."""
+        clean = {of_split(CLEAN_KEY, split): CLEAN_KEY[0] for _, split in self.tried}
+        chance = {of_split(CHANCE_KEY, split) for _, split in self.tried}
         return list(dict.fromkeys((clean.get(key, key[0]), split) for key, split in self.tried if key not in chance))
 
     def conditions(self, shift: str) -> list[ConditionKey]:
@@ -219,9 +219,10 @@ class Group:
 def groups(cells: pd.DataFrame, replicates: pd.DataFrame | None = None) -> Iterator[Group]:
     """The comparable encoders of the cells, setting by setting, in order of appearance."""
     rows, measured = Rows.of(cells, ["value"]), (cells["status"] == "ok").to_numpy()
-    drawn, drawn_by = None, {}
+    replicate_rows, replicate_places = None, {}
     if replicates is not None and len(replicates):
-        drawn, drawn_by = Rows.of(replicates, replicate_columns(replicates)), _places(replicates)
+        replicate_rows = Rows.of(replicates, replicate_columns(replicates))
+        replicate_places = _places(replicates)
     signs = np.where(cells["higher_is_better"], 1, -1)
     settings: dict[Any, dict[Any, np.ndarray]] = {}
     for key, index in _places(cells).items():
@@ -229,8 +230,8 @@ def groups(cells: pd.DataFrame, replicates: pd.DataFrame | None = None) -> Itera
     for setting, members in settings.items():
         candidates = {}
         for key, index in members.items():
-            place = drawn_by.get((*setting, *key))
-            own = None if drawn is None or place is None else drawn.take(place)
+            place = replicate_places.get((*setting, *key))
+            own = None if replicate_rows is None or place is None else replicate_rows.take(place)
             candidates[key] = Runs(rows.take(index[measured[index]]), own)
         everything = np.concatenate(list(members.values()))
         tried = [rows.conditions[place] for place in np.unique(rows.place[everything])]
@@ -257,9 +258,9 @@ def _run_weights(trained: bytes) -> np.ndarray:
         return np.empty((0, len(seeds)))
     generator = np.random.default_rng(0)
     encoders = np.unique(seeds)
-    drawn = generator.multinomial(len(encoders), np.full(len(encoders), 1 / len(encoders)), RESAMPLES)
+    encoder_counts = generator.multinomial(len(encoders), np.full(len(encoders), 1 / len(encoders)), RESAMPLES)
     counts = np.empty((RESAMPLES, len(seeds)))
-    for encoder, times in zip(encoders, drawn.T, strict=True):
+    for encoder, times in zip(encoders, encoder_counts.T, strict=True):
         runs = seeds == encoder
         counts[:, runs] = generator.multinomial(times * runs.sum(), np.full(runs.sum(), 1 / runs.sum()))
     return counts

@@ -19,8 +19,8 @@ from shiftbench.metrics.robustness import (
 )
 from shiftbench.registry import METRICS
 from shiftbench.results.runs import (
-    CHANCE,
-    CLEAN,
+    CHANCE_KEY,
+    CLEAN_KEY,
     CONDITION,
     LEVEL,
     RESAMPLES,
@@ -35,7 +35,7 @@ from shiftbench.results.runs import (
 from shiftbench.results.tables import SUMMARY_KEYS, in_order
 
 __all__ = [
-    "BASELINE", "CHANCE", "CLEAN", "CONDITION", "LEVEL", "RESAMPLES", "ConditionKey", "Runs", "interval", "summarize",
+    "BASELINE", "CHANCE_KEY", "CLEAN_KEY", "CONDITION", "LEVEL", "RESAMPLES", "ConditionKey", "Runs", "interval", "summarize",
 ]  # fmt: skip
 
 BASELINE = "pixels"
@@ -47,13 +47,13 @@ def summarize(cells: pd.DataFrame, baseline: str = BASELINE, replicates: pd.Data
     """The ``summary`` table of the cells of one or several evaluations.
 
     Each quantity is the mean over runs (:class:`~shiftbench.results.runs.Runs`); its ``_low`` and ``_high`` bound the 95 %
-    percentile bootstrap interval. A quantity that needs what was not measured is NaN.
+    percentile bootstrap interval. A quantity is NaN if something that it needs was not measured.
 
     Args:
         cells: the ``cells`` table; rows whose status is not ok count in ``n_cells`` and enter nothing else.
         baseline: the encoder whose errors normalise mCE (Hendrycks & Dietterich 2019, section 4.2, with
-            clustering error 1 - value in place of the classification error); its name stands in the column.
-            Its own errors are taken as given: the interval is that of the other encoder's.
+            clustering error 1 - value in place of the classification error); its name is part of the column's.
+            Its own errors are taken as exact: the interval covers those of the other encoder.
         replicates: the ``replicates`` table: intervals then cover images and seeds. Where it has no rows they cover runs
             alone, and one run has none (NaN).
     """
@@ -64,7 +64,7 @@ def summarize(cells: pd.DataFrame, baseline: str = BASELINE, replicates: pd.Data
 
 
 def summary_table(rows: Sequence[dict[str, Any]], baseline: str = BASELINE) -> pd.DataFrame:
-    """The ``summary`` table of what :func:`summarize_group` found in each group, in canonical order."""
+    """The ``summary`` table, from what :func:`summarize_group` returned for each group, in canonical order."""
     return in_order(pd.DataFrame(rows, columns=_columns(baseline)), SUMMARY_KEYS)
 
 
@@ -96,11 +96,11 @@ def count_cells(cells: pd.DataFrame) -> dict[Any, tuple[int, int]]:
 
 
 def summarize_group(group: Group, baseline: str, counts: Mapping[Any, tuple[int, int]]) -> list[dict[str, Any]]:
-    """Rows for encoders that were scored in the same way; ``counts`` is what :func:`count_cells` found in all cells."""
+    """Rows for the encoders of a group; ``counts`` is what :func:`count_cells` returned for all cells."""
     reference = next((runs for (name, *_), runs in group.candidates.items() if name == baseline), None)
-    found = []
+    summary = []
     for shift, split in group.shifts:
-        clean, chance = of_split(CLEAN, split), of_split(CHANCE, split)
+        clean, chance = of_split(CLEAN_KEY, split), of_split(CHANCE_KEY, split)
         conditions = group.conditions(shift)
         scored = _has_labels(group) and shift != "clean"
         yardstick = _Yardstick(reference, conditions, clean) if scored and reference is not None else None
@@ -114,20 +114,20 @@ def summarize_group(group: Group, baseline: str, counts: Mapping[Any, tuple[int,
                 continue
             row |= {"n_runs": len(runs), "n_ok": n_ok, "n_cells": n_cells, "worst_case": ""}
             row |= {"chance": float(runs.means([chance])[0, 0]), "effective_robustness_reason": ""}
-            one = {"clean": runs.means([clean])[:, 0]}
+            values = {"clean": runs.means([clean])[:, 0]}
             if shift != "clean":
-                one |= _losses(group, runs, shift, clean, chance)
-                one |= _areas(group, runs, conditions, clean)
+                values |= _losses(group, runs, shift, clean, chance)
+                values |= _areas(group, runs, conditions, clean)
                 row["worst_case"] = _worst_case(group, runs, shift)
             if yardstick is not None:
-                one |= yardstick.measure(runs, baseline)
+                values |= yardstick.measure(runs, baseline)
             rows.append(row)
-            quantities.append(one)
+            quantities.append(values)
         _add_ranks(group, quantities)
         if scored:
             _add_effective_robustness(rows, quantities)
-        found += [row | _bounded(one) for row, one in zip(rows, quantities, strict=True)]
-    return found
+        summary += [row | _bounded(values) for row, values in zip(rows, quantities, strict=True)]
+    return summary
 
 
 def _has_labels(group: Group) -> bool:
@@ -167,7 +167,7 @@ def _areas(group: Group, runs: Runs, conditions: Sequence[ConditionKey], clean: 
             curves.setdefault(condition[1], []).append(condition)
     if not curves:
         return {}
-    alike: dict[tuple[int, ...], list[ConditionKey]] = {}  # the curves of equal severities, one behind the other
+    alike: dict[tuple[int, ...], list[ConditionKey]] = {}  # the curves with the same severities, joined
     for curve in curves.values():
         alike.setdefault(tuple(degree for *_, degree in curve), []).extend(curve)
     before = runs.means([clean])
@@ -199,22 +199,22 @@ class _Yardstick:
         return {name: errors[..., names == name] for name in dict.fromkeys(names.tolist())}
 
     def measure(self, runs: Runs, baseline: str) -> Resampled:
-        """Both; NaN where a condition is missing."""
+        """Both errors; NaN where a condition is missing."""
         errors, clean = 1 - runs.means(self.conditions), 1 - runs.means([self.clean])[:, 0]
         plain, relative = _normalised(baseline)
         return {plain: errors @ self.plain, relative: errors @ self.relative + clean * self.relative_clean}
 
 
 def _shared(quantities: Sequence[Resampled], name: str) -> np.ndarray:
-    """(1 + B, E): a quantity of all encoders, with the resamples that all of them have; NaN where one lacks it."""
-    rows = min((len(one["clean"]) for one in quantities), default=1)
+    """(1 + B, E): a quantity of all encoders, with the resamples that all of them have; NaN where an encoder lacks it."""
+    rows = min((len(values["clean"]) for values in quantities), default=1)
     unknown = np.full(rows, np.nan)
-    return np.array([one.get(name, unknown)[:rows] for one in quantities]).T
+    return np.array([values.get(name, unknown)[:rows] for values in quantities]).T
 
 
 def _add_ranks(group: Group, quantities: Sequence[dict[str, np.ndarray]]) -> None:
-    """The place among the encoders with this score, 1 the best, ties shared; and how many places a shift costs."""
-    names = [name for name in ("clean", "shifted") if any(name in one for one in quantities)]
+    """Add each encoder's rank by this score, 1 the best, ties shared; and how many ranks the shift costs."""
+    names = [name for name in ("clean", "shifted") if any(name in values for values in quantities)]
     tables = {name: _shared(quantities, name) for name in names}
     known = np.logical_and.reduce([np.isfinite(table).all(axis=0) for table in tables.values()])
     if not known.any():
@@ -230,8 +230,8 @@ def _add_effective_robustness(rows: Sequence[dict[str, Any]], quantities: Sequen
     clean, shifted = _shared(quantities, "clean"), _shared(quantities, "shifted")
     inside = ((clean > 0) & (clean < 1) & (shifted > 0) & (shifted < 1))[0]
     residuals = effective_robustness(clean, shifted)
-    for place, (row, one) in enumerate(zip(rows, quantities, strict=True)):
-        one["effective_robustness"] = residuals[:, place]
+    for place, (row, values) in enumerate(zip(rows, quantities, strict=True)):
+        values["effective_robustness"] = residuals[:, place]
         if not np.isfinite(residuals[0, place]):
             needed = f"needs {MIN_ENCODERS} encoders with scores between 0 and 1, has {inside.sum()}"
             row["effective_robustness_reason"] = needed
@@ -239,9 +239,9 @@ def _add_effective_robustness(rows: Sequence[dict[str, Any]], quantities: Sequen
 
 def _bounded(quantities: Resampled) -> dict[str, float]:
     """Columns of the quantities and their bounds."""
-    found: dict[str, float] = {}
+    columns: dict[str, float] = {}
     for length in {len(values) for values in quantities.values()}:
         names = [name for name, values in quantities.items() if len(values) == length]
         for name, numbers in zip(names, intervals(np.array([quantities[name] for name in names])), strict=True):
-            found |= dict(zip((name, *_bounds(name)), numbers.tolist(), strict=True))
-    return found
+            columns |= dict(zip((name, *_bounds(name)), numbers.tolist(), strict=True))
+    return columns

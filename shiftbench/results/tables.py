@@ -1,12 +1,12 @@
 """The public tables, and the folder that holds them.
 
 ``cells``        one row per encoder x condition x protocol x seed x metric: what was measured, or why not.
-``recall``       how many images of each class were found, per encoder x condition x protocol.
+``recall``       the share of each class that is in its cluster, per encoder x condition x protocol.
 ``stability``    agreement between partitions along one axis, per encoder x condition x protocol.
-``replicates``        the same values under resamples of images and seeds (Parquet only): where intervals come from.
+``replicates``   the same values under resamples of images and seeds (Parquet only): where intervals come from.
 ``summary``      one row per encoder x shift x protocol x metric: clean, shifted, drop, worst case, mCE, rank.
 ``comparisons``  every pair of encoders: the difference, its interval, its p-value.
-``proxies``      whether what is known without labels follows the drop that only labels show.
+``proxies``      whether quantities without labels follow the drop that only labels show.
 
 Their columns are public and are never renamed; docs/results.md says what each one means. A folder also
 holds ``partitions/`` and ``examples/`` (what a report needs without torch) and ``run.json`` (how all this was
@@ -75,7 +75,7 @@ __all__ = [
 ]  # fmt: skip
 
 RUN_FILE = "run.json"
-_FIRST = ("cells", "stability", "summary")  # what every folder has; the others came later
+_FIRST = ("cells", "stability", "summary")  # tables of every folder; older versions wrote no others
 
 
 def cells_table(rows: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
@@ -154,7 +154,7 @@ class Results:
         """Check the tables, write them as CSV and Parquet, and ``run.json``; the files appear together at the end.
 
         Raises:
-            InputError: a table holds what its columns must not (:func:`shiftbench.results.schema.validate`).
+            InputError: a table holds a value that its column does not allow (:func:`shiftbench.results.schema.validate`).
         """
         with self.saving(Path(folder)):
             return self
@@ -250,7 +250,7 @@ def writing_table(table: pd.DataFrame, path: Path, csv: bool = True) -> Iterator
             with files.enter_context(atomic_path(path.with_suffix(".csv"))).open("wb") as file:
                 write_csv(_without_formulas(rows), file)
         # A dictionary of floats, which rarely repeat, would make the file half as large again and nine times as slow.
-        repeated = [one.name for one in rows.schema if not pa.types.is_floating(one.type)]
+        repeated = [column.name for column in rows.schema if not pa.types.is_floating(column.type)]
         with files.enter_context(atomic_path(path.with_suffix(".parquet"))).open("wb") as file:
             write_parquet(rows, file, use_dictionary=repeated)
         yield

@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
 
 _alone: list[bool] = []
 
@@ -54,7 +56,7 @@ def gather(value: Any) -> list[Any] | None:
     return everything
 
 
-def broadcast(value: Any) -> Any:
+def broadcast(value: Value) -> Value:
     """The value of the first process, at every process."""
     if world() == 1:
         return value

@@ -79,7 +79,7 @@ def test_official_arrays_are_paired_conditions(corrupted, capsys):
     assert torch.equal(sample.images, corrupt(images, "fog", 4, table="cifar"))
     assert sample.rows.tolist() == list(range(6))
     assert sample.labels.tolist() == LABELS.tolist()
-    assert len({one.digest for one in found.values()}) == 6
+    assert len({one.content for one in found.values()}) == 6
 
 
 def test_extra_corruptions_by_name(corrupted):
@@ -98,7 +98,7 @@ def test_another_set_has_another_digest(corrupted, tmp_path):
         for root in (folder.parent, tmp_path / "other")
     )
     assert list(one) == list(two)
-    assert [s.digest for s in one.values()][1] != [s.digest for s in two.values()][1]
+    assert [s.content for s in one.values()][1] != [s.content for s in two.values()][1]
 
 
 def test_superclasses_of_fine_labels_are_accepted(tmp_path):
@@ -178,7 +178,7 @@ def test_official_folders_are_paired_by_file_name(tmp_path, in_memory):
         pixels = torch.cat([chunk for _, chunk in chunks(sample.images, 4)])
         assert pixels.shape == (6, 3, 16, 16)
         assert ((pixels.int() - clean.int() - 40 * condition.severity).abs() <= 2).all()
-    assert len({sample.digest for sample in found.values()}) == 6  # both corruptions draw the same pictures here
+    assert len({sample.content for sample in found.values()}) == 6  # both corruptions draw the same pictures here
 
 
 def test_official_folders_of_a_part_of_the_images_are_compared_with_that_part(tmp_path, capsys):

@@ -112,7 +112,7 @@ def test_copies_are_said_and_kept(tmp_path, capsys):
 def test_other_images_have_another_digest(tmp_path):
     write_cifar101(tmp_path / "a", "v6")
     write_cifar101(tmp_path / "b", "v6", data=np.ones((2000, 32, 32, 3), np.uint8))
-    one, two = (one_shift("cifar10.1_v6", dataset(tmp_path / part))[1].digest for part in "ab")
+    one, two = (one_shift("cifar10.1_v6", dataset(tmp_path / part))[1].content for part in "ab")
     assert one != two
 
 
