@@ -10,6 +10,7 @@ from importlib import import_module
 import pytest
 from source_files import MODULES
 
+import shiftbench
 from shiftbench import registry
 
 ROOMS = ("metrics", "clustering", "corruptions", "stability", "encoders", "data", "runtime")
@@ -109,16 +110,18 @@ def called(module: str) -> set[str]:
     if module in names_of(PARTS):
         registries = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
         registered = {entry.target.replace(":", ".") for entries in registries for entry in entries.values()}
-        listed = {
-            f"{module}.{name}" for room in ROOMS for name in getattr(import_module(f"shiftbench.{room}"), "__all__", ())
-        }
-        public &= registered | listed
+        listed = getattr(import_module(module.rpartition(".")[0]), "__all__", ())
+        public &= registered | {f"{module}.{name}" for name in listed}
     return {name for name in public if not name.endswith("Error")}
 
 
-@pytest.mark.parametrize(
-    "module", [module for module in MODULES if module.split(".")[1:2] and module.split(".")[1] in ROOMS]
-)
+@pytest.mark.parametrize("name", sorted(set(shiftbench.__all__) - {"__version__"}))
+def test_the_public_interface_has_an_example(name):
+    public = getattr(shiftbench, name)
+    assert f"{public.__module__}.{public.__qualname__}" in EXAMPLES, "add an Examples: section with >>> lines"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.partition(".")[2].split(".")[0] in ROOMS])
 def test_what_people_call_has_an_example(module):
     lacking = called(module) - EXAMPLES.keys()
     assert not lacking, f"no example in {', '.join(sorted(lacking))}: add an Examples: section with >>> lines"
