@@ -53,7 +53,7 @@ format: $(ENVIRONMENT) ## format the code, and mend what ruff can mend
 	$(BIN)/ruff format .
 
 diagram: $(ENVIRONMENT) ## draw the folders and their imports anew, in CONTRIBUTING.md
-	$(BIN)/python tests/test_architecture.py
+	PYTHONPATH=tests/helpers $(BIN)/python tests/test_architecture.py
 
 goldens: $(ENVIRONMENT) ## compute the corruptions' reference outputs anew
 	$(BIN)/python tests/corruptions/make_goldens.py

@@ -37,7 +37,8 @@ from threadpoolctl import threadpool_limits
 
 from shiftbench.clustering.kmeans import KMeans
 from shiftbench.clustering.lloyd import lloyd, plus_plus
-from shiftbench.metrics.external import contingency, scores
+from shiftbench.metrics.counts import contingency
+from shiftbench.metrics.external import scores
 
 Matrix = NDArray[np.float32]
 Times = tuple[float, float]  # CPU seconds, wall seconds

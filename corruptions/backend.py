@@ -24,7 +24,7 @@ def to_uint8(x: Tensor, nudge: float = NUDGE) -> Tensor:
 
     Args:
         x: floating point, any shape.
-        nudge: added first; 0.5 rounds. The default keeps a value that is whole in exact arithmetic from losing a level
+        nudge: added first; 0.5 rounds. With the default, a value that is whole in exact arithmetic does not lose a level
             to rounding.
     """
     return (x + nudge).clamp_(0, 255).to(torch.uint8)

@@ -11,16 +11,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from shiftbench.corruptions import backend
-from shiftbench.corruptions.backend import cut, to_uint8
 from shiftbench.corruptions.linear import gaussian, reflect, separable, zoom
+from shiftbench.corruptions.motion import motion
 from shiftbench.corruptions.sampling import Draws
-from shiftbench.corruptions.severity import Row, Table
+from shiftbench.corruptions.severity import Row, SeverityTable
 
 _BITS = 22  # of fraction in whole-number weights: 255 * 2**22 fits into 31 bits
 
 
 def gaussian_blur(images: Tensor, constants: Row, *_: object) -> Tensor:
-    """Gaussian low-pass, edges repeated; constants: (standard deviation in pixels)."""
+    """Gaussian low-pass, edges repeated; constants: (standard deviation in pixels).
+
+    Examples:
+        >>> step = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
+        >>> step[..., 8:] = 200
+        >>> gaussian_blur(step, (1.0,))[0, 0, 0, 5:11]
+        tensor([  0,  11,  60, 139, 188, 199], dtype=torch.uint8)
+    """
     return _gaussian(images, constants[0])
 
 
@@ -30,7 +37,14 @@ def _gaussian(images: Tensor, sigma: float) -> Tensor:
 
 
 def defocus_blur(images: Tensor, constants: Row, *_: object) -> Tensor:
-    """Convolve with an anti-aliased disk, borders reflected; constants: (radius, blur of the disk's rim), in pixels."""
+    """Convolve with an anti-aliased disk, borders reflected; constants: (radius, blur of the disk's rim), in pixels.
+
+    Examples:
+        >>> step = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
+        >>> step[..., 8:] = 200
+        >>> defocus_blur(step, (1.5, 0.1))[0, 0, 0, 5:11]
+        tensor([  0,   0,  66, 133, 200, 200], dtype=torch.uint8)
+    """
     weights = disk_weights(*constants)
     reach = len(weights) - 1
     height, width = images.shape[2:]
@@ -49,11 +63,17 @@ def defocus_blur(images: Tensor, constants: Row, *_: object) -> Tensor:
 
 @lru_cache(maxsize=64)
 def disk_weights(radius: float, alias_blur: float) -> np.ndarray:
-    """Lower right quarter of the anti-aliased disk, whole numbers to be divided by 2**22; int32 (r + 1, r + 1).
+    """Lower right quarter of the anti-aliased disk: whole numbers to be divided by 2**22, int32 (r + 1, r + 1).
 
     The published scripts blur a disk on a grid of 17 x 17 (radius 8 and less) or (2r + 1) x (2r + 1) pixels whose border
-    reflects, so a disk that touches it weighs a little more than 1. That is kept, and so is on which side of 1 the sum
-    of their float32 weights falls, which decides whether a plain area keeps its value or loses a level.
+    reflects, so that a disk that touches the border weighs a little more than 1. That is kept. Whether the sum of their
+    float32 weights is above or below 1 is kept too: it decides whether a plain area keeps its value or loses a level.
+
+    Examples:
+        >>> (disk_weights(1, 0.2) / 2**22).round(2)
+        array([[0.2, 0.2, 0. ],
+               [0.2, 0. , 0. ],
+               [0. , 0. , 0. ]])
     """
     half, ends = (8, 1) if radius <= 8 else (int(radius), 2)
     offsets = np.arange(-half, half + 1)
@@ -84,7 +104,7 @@ def _rim_blurred(disk: np.ndarray, rim: np.ndarray) -> np.ndarray:
 
 @numba.njit(nogil=True, cache=True)
 def _defocus(planes: np.ndarray, steps: np.ndarray, rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
-    """Sums over a row of the kernel as differences of running sums: one term per step between its weights.
+    """Sums over a row of the kernel as differences of running sums: a term for each step between its weights.
 
     Running sums wrap around in 16 bits; their differences, at most 2 * (2 * reach + 1) * 255, do not.
     """
@@ -130,13 +150,19 @@ def _defocus(planes: np.ndarray, steps: np.ndarray, rows: np.ndarray, columns: n
                 out[p, y, x] = min(line[x] >> 22, 255)
 
 
-def glass_blur(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tensor:
+def glass_blur(images: Tensor, constants: Row, _table: SeverityTable, draws: Draws) -> Tensor:
     """Blur, let pixels take a random neighbour's place, blur again.
 
-    The published loop means to swap two pixels but copies one over the other (both sides of the assignment are views);
-    it runs from the bottom right to the top left, so a copied pixel may travel on. We do the same.
+    The published loop means to swap two pixels, but it copies the second over the first (both sides of the assignment
+    are views). It runs from the bottom right to the top left, so a copied pixel may move on. We do the same.
 
     Constants: (standard deviation of the blurs in pixels, largest displacement, repetitions).
+
+    Examples:
+        >>> from shiftbench.corruptions import corrupt
+        >>> images = torch.eye(16).mul(255).to(torch.uint8).expand(1, 3, 16, 16)
+        >>> corrupt(images, "glass_blur", severity=3).shape
+        torch.Size([1, 3, 16, 16])
     """
     sigma, delta, repetitions = constants[0], int(constants[1]), int(constants[2])
     height, width = images.shape[2:]
@@ -151,7 +177,7 @@ def glass_blur(images: Tensor, constants: Row, _table: Table, draws: Draws) -> T
 
 @numba.njit(nogil=True, cache=True)
 def _displace(values: np.ndarray, moves: np.ndarray, delta: int) -> None:
-    """The scan, in place; the channels of a pixel travel together in one word."""
+    """The loop, in place; the channels of a pixel move together in one word."""
     n, channels, height, width = values.shape
     pixels = np.empty((height, width), np.uint32)
     for i in range(n):
@@ -174,7 +200,7 @@ def _displace(values: np.ndarray, moves: np.ndarray, delta: int) -> None:
 
 
 def _displaced(values: Tensor, moves: Tensor, delta: int) -> Tensor:
-    """The scan above in parallel: follow each pixel's origin until one that had not been replaced yet."""
+    """The loop above in parallel: follow each pixel's origin to a pixel that had not been replaced yet."""
     n, channels, height, width = values.shape
     places = torch.arange(height * width, device=values.device)
     visited = places.view(height, width)[delta + 1 : height - delta + 1, delta + 1 : width - delta + 1].flip(0, 1)
@@ -183,7 +209,7 @@ def _displaced(values: Tensor, moves: Tensor, delta: int) -> Tensor:
     for move in (moves.long() - delta).unbind(1):
         origin = places.repeat(n, 1)
         origin[:, visited.flatten()] = (visited + move[..., 1] * width + move[..., 0]).flatten(1)
-        replaced = (origin > places) & is_visited[origin]  # the scan comes from the end
+        replaced = (origin > places) & is_visited[origin]  # the loop comes from the end
         link = torch.where(replaced, origin, places)
         while not torch.equal(further := link.gather(1, link), link):
             link = further
@@ -191,107 +217,33 @@ def _displaced(values: Tensor, moves: Tensor, delta: int) -> Tensor:
     return flat.view(values.shape)
 
 
-def motion_blur(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def motion_blur(images: Tensor, constants: Row, table: SeverityTable, draws: Draws) -> Tensor:
     """One-sided Gaussian blur along a random direction within 45 degrees of the horizontal.
 
     ImageMagick, which made the published sets, rounds the result; imagecorruptions truncates it.
 
     Constants: (radius, standard deviation), in pixels.
+
+    Examples:
+        >>> from shiftbench.corruptions import corrupt
+        >>> line = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+        >>> line[..., 8] = 255
+        >>> corrupt(line, "motion_blur", severity=3).max() < 255
+        tensor(True)
     """
     return motion(images, constants[0], constants[1], draws.uniform((), -45, 45, 0), table)
 
 
-def motion(x: Tensor, radius: float, sigma: float, angle: Tensor, table: Table) -> Tensor:
-    """ImageMagick's motion blur: pixels along a ray, weighted by half a Gaussian, edges repeated.
+def zoom_blur(images: Tensor, constants: Row, table: SeverityTable, *_: object) -> Tensor:
+    """Mean of the image and its zooms into the centre; constants: (end of the zoom factors, exclusive; their step).
 
-    Args:
-        x: uint8 or float32 (N, C, H, W).
-        radius: the ray has 2 * radius + 1 pixels.
-        sigma: standard deviation in pixels.
-        angle: (N,), degrees; 0 looks to the right, 90 down.
-        table: imagecorruptions ends the sum where the ray leaves an image of this size.
-
-    Returns:
-        (N, C, H, W), the dtype of x; uint8 is rounded as ImageMagick does for a published table, else truncated.
+    Examples:
+        >>> from shiftbench.corruptions import corrupt
+        >>> line = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+        >>> line[..., 3] = 255
+        >>> corrupt(line, "zoom_blur", severity=3).max() < 255
+        tensor(True)
     """
-    height, width = x.shape[2:]
-    taps = np.arange(2 * int(radius) + 1)
-    weights = np.exp(-0.5 * (taps / sigma) ** 2)
-    weights = np.tile(weights / weights.sum(), (len(x), 1)).astype(np.float32)
-    weights[weights < 1e-9] = 0  # far below a level; as denormal numbers they would take their time
-    radians = np.deg2rad(angle.double().cpu().numpy())[:, None]
-    down, right = np.ceil(taps * np.sin(radians) - 0.5), np.ceil(taps * np.cos(radians) - 0.5)
-    if not table.published:
-        weights *= np.logical_and.accumulate((abs(down) < height) & (abs(right) < width), 1)
-    down, right = down.astype(int), right.astype(int)
-    nudge = 0.5 if table.published else backend.NUDGE
-    if backend.compiled(x):
-        out = torch.empty_like(x)
-        _motion(x.numpy(), down, right, weights, nudge, out.numpy())
-        return out
-    moves, scale = torch.from_numpy(np.stack([down, right])).to(x.device), torch.from_numpy(weights).to(x.device)
-    rows, columns = torch.arange(height, device=x.device)[:, None], torch.arange(width, device=x.device)
-    flat, total = x.flatten(2).float(), torch.zeros_like(x, dtype=torch.float32)
-    for (below, beside), weight in zip(moves[..., None, None].unbind(2), scale.unbind(1), strict=True):
-        source = (rows + below).clamp(0, height - 1) * width + (columns + beside).clamp(0, width - 1)
-        tap = flat.gather(2, source.flatten(1)[:, None].expand(-1, x.shape[1], -1)).view(x.shape)
-        total += tap * weight[:, None, None, None]
-    return to_uint8(total, nudge) if x.dtype == torch.uint8 else total
-
-
-@numba.njit(nogil=True, cache=True)
-def _motion(
-    x: np.ndarray, down: np.ndarray, right: np.ndarray, weights: np.ndarray, nudge: float, out: np.ndarray
-) -> None:
-    """Padded by repeated edges, every tap is the same plane from another start."""
-    n, channels, height, width = x.shape
-    cutting = out.itemsize == 1
-    for i in range(n):
-        taps = down.shape[1]
-        while weights[i, taps - 1] == 0:
-            taps -= 1
-        last_down, last_right = down[i, taps - 1], right[i, taps - 1]
-        top, left = max(0, -last_down), max(0, -last_right)
-        tall, wide = height + abs(last_down), width + abs(last_right)
-        size = (height - 1) * wide + width
-        start = (top + down[i]) * wide + left + right[i]
-        padded, total = np.empty((tall, wide), np.float32), np.empty(height * wide, np.float32)
-        flat, scale = padded.ravel(), weights[i]
-        for c in range(channels):
-            for v in range(tall):
-                row, target = x[i, c, min(max(v - top, 0), height - 1)], padded[v]
-                target[:left] = row[0]
-                target[left + width :] = row[width - 1]
-                middle = target[left : left + width]
-                for u in range(width):
-                    middle[u] = row[u]
-            total[:] = 0
-            t = 0
-            while t + 4 <= taps:
-                first, second, third, fourth = (
-                    flat[start[t] :],
-                    flat[start[t + 1] :],
-                    flat[start[t + 2] :],
-                    flat[start[t + 3] :],
-                )
-                s0, s1, s2, s3 = scale[t], scale[t + 1], scale[t + 2], scale[t + 3]
-                for j in range(size):
-                    value = (total[j] + s0 * first[j]) + s1 * second[j]
-                    total[j] = (value + s2 * third[j]) + s3 * fourth[j]
-                t += 4
-            while t < taps:
-                first, s0 = flat[start[t] :], scale[t]
-                for j in range(size):
-                    total[j] += s0 * first[j]
-                t += 1
-            for y in range(height):
-                line, target = total[y * wide :], out[i, c, y]
-                for u in range(width):
-                    target[u] = cut(line[u], nudge) if cutting else line[u]
-
-
-def zoom_blur(images: Tensor, constants: Row, table: Table, *_: object) -> Tensor:
-    """Mean of the image and its zooms into the centre; constants: (end of the zoom factors, exclusive; their step)."""
     height, width = images.shape[2:]
     begin, source, weights = _zoom_weights(height, width, *constants, "centre" if table.published else "corner")
     planes = images.flatten(2).flatten(0, 1)
@@ -311,10 +263,10 @@ def zoom_blur(images: Tensor, constants: Row, table: Table, *_: object) -> Tenso
 
 @lru_cache(maxsize=5)
 def _zoom_weights(height: int, width: int, end: float, step: float, keep: str) -> tuple[np.ndarray, ...]:
-    """The whole of zoom blur as one sparse matrix (pixels x pixels) with whole-number weights that sum to 2**22.
+    """Zoom blur as a sparse matrix (pixels x pixels) with whole-number weights that sum to 2**22 in each row.
 
     Returns:
-        For every pixel the first of its entries, int64 (H*W + 1,); of each entry the source pixel and weight, int32.
+        For every pixel its first entry, int64 (H*W + 1,); of each entry the source pixel and the weight, int32.
     """
     pixels = np.arange(height * width)
     factors = np.arange(1, end, step)

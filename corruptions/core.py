@@ -1,4 +1,4 @@
-"""The one entry point: check what is given, look up the constants, call the corruption."""
+"""The entry point: check the arguments, look up the constants, call the corruption."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def corruptions(subset: str = "common") -> list[str]:
 
     Raises:
         InputError: no such subset.
+
+    Examples:
+        >>> corruptions()[:3]
+        ['gaussian_noise', 'shot_noise', 'impulse_noise']
+        >>> len(corruptions("all"))
+        19
     """
     if subset not in ("common", "extra", "all"):
         raise unknown("subset of the corruptions", subset, ["common", "extra", "all"])
@@ -44,10 +50,10 @@ def corrupt(
     in, its order, the process, the number of threads or the device.
 
     Args:
-        images: uint8 (N, 3, H, W), or (N, 1, H, W) for grey images; H and W at least 8. Not changed.
+        images: uint8 (N, 3, H, W), or (N, 1, H, W) for grey images, not changed; H and W at least 8.
         name: one of :func:`corruptions`, or ``"package.module:function"``.
         severity: 1 to 5.
-        table: whose severity constants, see :func:`resolve_table`.
+        table: the set whose severity constants are used, see :func:`resolve_table`.
         seed: any integer.
         index: int64 (N,), the images' places in their data set; 0 to N - 1 if not given.
 
@@ -55,7 +61,15 @@ def corrupt(
         uint8, the shape and device of ``images``.
 
     Raises:
-        InputError: an argument that cannot be used, by its name and value. For a wrong type it is a TypeError too.
+        InputError: an argument that cannot be used, with its name and value. For a wrong type it is also a TypeError.
+
+    Examples:
+        >>> images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+        >>> corrupt(images, "brightness", severity=3)[0, 0, 0, 0]
+        tensor(38, dtype=torch.uint8)
+        >>> first = corrupt(images, "gaussian_noise", 5)
+        >>> torch.equal(first[1:], corrupt(images[1:], "gaussian_noise", 5, index=torch.tensor([1])))
+        True
     """
     _check_images(images)
     if not isinstance(severity, Integral) or severity not in SEVERITIES or isinstance(severity, bool):

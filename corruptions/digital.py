@@ -15,13 +15,20 @@ from shiftbench.corruptions.colour import shift_hsv
 from shiftbench.corruptions.jpeg import jpeg
 from shiftbench.corruptions.linear import gaussian, separable
 from shiftbench.corruptions.sampling import Draws
-from shiftbench.corruptions.severity import Row, Table
+from shiftbench.corruptions.severity import Row, SeverityTable
 from shiftbench.corruptions.warp import elastic, inverse_affine
 from shiftbench.errors import InputError
 
 
 def contrast(images: Tensor, constants: Row, *_: object) -> Tensor:
-    """Pull every value towards the mean of its channel; constants: (what remains of the difference)."""
+    """Pull every value towards the mean of its channel; constants: (what remains of the difference).
+
+    Examples:
+        >>> step = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
+        >>> step[..., 8:] = 200
+        >>> contrast(step, (0.5,)).unique()
+        tensor([ 50, 150], dtype=torch.uint8)
+    """
     if backend.compiled(images):
         out = torch.empty_like(images)
         _contrast(images.flatten(2).flatten(0, 1).numpy(), constants[0], out.flatten(2).flatten(0, 1).numpy())
@@ -43,13 +50,19 @@ def _contrast(planes: np.ndarray, factor: float, out: np.ndarray) -> None:
             target[i] = np.int32(min(max((plane[i] - mean) * factor + mean + 2.0**-12, 0.0), 255.0))
 
 
-def elastic_transform(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def elastic_transform(images: Tensor, constants: Row, table: SeverityTable, draws: Draws) -> Tensor:
     """Warp by a random affine map, then by a smooth random field.
 
     The published constants are multiples of the image side; at other sizes they scale with it. Borders are reflected.
 
     Constants: (height of the field, its smoothing, largest move of the affine map's corners), in multiples of the side.
     The imagecorruptions variant has no affine map.
+
+    Examples:
+        >>> from shiftbench.corruptions import corrupt
+        >>> images = torch.eye(16).mul(255).to(torch.uint8).expand(1, 3, 16, 16)
+        >>> torch.equal(corrupt(images, "elastic_transform", severity=3), images)
+        False
     """
     height, width = images.shape[2:]
     strength, smoothing, corner = (value * table.unit / table.size for value in constants)
@@ -66,10 +79,16 @@ def elastic_transform(images: Tensor, constants: Row, table: Table, draws: Draws
     return elastic(images, affine, field)
 
 
-def pixelate(images: Tensor, constants: Row, table: Table, *_: object) -> Tensor:
+def pixelate(images: Tensor, constants: Row, table: SeverityTable, *_: object) -> Tensor:
     """Shrink by box averages, enlarge by repetition; constants: (scale).
 
     As Pillow's filters BOX and BOX do, or BOX and NEAREST for imagecorruptions.
+
+    Examples:
+        >>> from shiftbench.corruptions import corrupt
+        >>> images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+        >>> len(corrupt(images, "pixelate", severity=5).unique()) < 256
+        True
     """
     height, width = images.shape[2:]
     rows, columns = (_box_weights(n, int(n * constants[0])) for n in (height, width))
@@ -87,8 +106,8 @@ def _box_weights(n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Pillow's box filter from n to size samples.
 
     Returns:
-        The first sample of each average, uint32 (size,), and the weights of it and the following, whole numbers to be
-        divided by 2**22, int32 (size, k).
+        The first sample of each average, uint32 (size,), and the weights of this and the following samples, whole
+        numbers to be divided by 2**22, int32 (size, k).
     """
     scale = n / size
     centre = (np.arange(size) + 0.5) * scale
@@ -103,9 +122,9 @@ def _box_weights(n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _repeats(n: int, size: int, centred: bool) -> np.ndarray:
-    """Which of size samples each of n becomes, uint32 (n,).
+    """Which of the size samples each of the n samples becomes: uint32 (n,).
 
-    BOX multiplies, NEAREST adds up the step, and its sum may fall short of a whole number.
+    BOX multiplies by the step; NEAREST adds it up, and the sum may be a little less than a whole number.
     """
     step = size / n
     centres = (np.arange(n) + 0.5) * step if centred else np.cumsum([0.5 * step, *[step] * (n - 1)])
@@ -157,7 +176,13 @@ def _pixelate(
 
 
 def jpeg_compression(images: Tensor, constants: Row, *_: object) -> Tensor:
-    """Baseline JPEG with 4:2:0 chroma, there and back; constants: (quality)."""
+    """Baseline JPEG with 4:2:0 chroma, compressed and decompressed; constants: (quality).
+
+    Examples:
+        >>> grey = torch.full((1, 3, 16, 16), 77, dtype=torch.uint8)
+        >>> jpeg_compression(grey, (25,)).unique()
+        tensor([76], dtype=torch.uint8)
+    """
     return jpeg(images, int(constants[0]))
 
 
@@ -166,6 +191,11 @@ def saturate(images: Tensor, constants: Row, *_: object) -> Tensor:
 
     Raises:
         InputError: grey images, which have no saturation.
+
+    Examples:
+        >>> grey = torch.full((1, 3, 8, 8), 77, dtype=torch.uint8)
+        >>> saturate(grey, (5.0, 0.0)).unique()
+        tensor([77], dtype=torch.uint8)
     """
     if images.shape[1] == 1:
         raise InputError("saturate needs colour: images must be (N, 3, H, W), not grey (N, 1, H, W).")

@@ -17,14 +17,14 @@ _FAR = np.float32(20)
 def droplets(liquid: Tensor) -> Tensor:
     """Brightness of the drops.
 
-    Canny edges of the liquid, distance to the nearest edge (at most 20 pixels), smoothed, equalised and embossed, times
-    the liquid. It depends on random numbers only, so it is computed on the CPU and moved.
+    Canny edges of the liquid, the distance to the nearest edge (at most 20 pixels), smoothed, equalised and embossed,
+    times the liquid. It depends on random numbers alone, so it is computed on the CPU and moved to the device.
 
     Args:
         liquid: uint8 (N, H, W), zero where there is no drop.
 
     Returns:
-        float32 (N, H, W) in 0..1 with maximum 1 per image; all zero for an image without drops.
+        float32 (N, H, W) in 0..1, with the maximum 1 in each image; all zero for an image without drops.
     """
     n, height, width = liquid.shape
     out = np.empty((n, height, width), np.float32)

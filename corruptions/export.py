@@ -46,23 +46,23 @@ def write_set(
     """Write the corrupted versions of a data set, streaming.
 
     ``cifar``: ``NAME.npy``, uint8 (5 * N, H, W, C), severity 1 first, and ``labels.npy`` with the labels five times.
-    ``imagefolder``: ``NAME/SEVERITY/CLASS/FILE.JPEG``, JPEG of quality 85, as ImageNet-C.
-    Beside them ``manifest.json`` holds the settings and the sha256 of every file, or of every severity's folder.
+    ``imagefolder``: ``NAME/SEVERITY/CLASS/FILE.JPEG``, JPEG of quality 85, as in ImageNet-C.
+    ``manifest.json`` holds the settings and the sha256 of every file, or of every severity's folder.
 
-    A file (or severity's folder) appears under its name when it is complete. Called again after a stop, the function
-    writes what is missing, to the same bytes; called again after the end, nothing.
+    A file (or severity's folder) appears under its name when it is complete. After an interruption, the same call writes
+    what is missing, with the same bytes; where all is there, it writes nothing.
 
     Args:
         folder: where to; made if missing.
-        images: uint8 (N, C, H, W), or chunks of it that can be iterated over again and again; all of one size.
+        images: uint8 (N, C, H, W), or chunks of it that can be iterated over more than once; all of the same size.
         labels: the N labels, integers from 0.
         layout: "cifar" or "imagefolder".
         names: which corruptions; the 15 common ones if not given.
-        table: whose severity constants, see :func:`resolve_table`.
+        table: the set whose severity constants are used, see :func:`resolve_table`.
         seed: of the randomness.
         classes: for "imagefolder", the folder name of each label; the label itself if not given.
         filenames: for "imagefolder", the file name of each image without ending; its index if not given.
-        workers: threads that write files side by side; each holds one chunk.
+        workers: threads that write files in parallel; each holds one chunk.
         advance: called with the number of images just done, of 5 * N per corruption.
 
     Returns:
@@ -70,6 +70,14 @@ def write_set(
 
     Raises:
         InputError: an argument that cannot be used, or a folder that holds a set with other settings.
+
+    Examples:
+        >>> images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+        >>> manifest = write_set("zeros-c", images, [0, 1], names=["brightness"])
+        >>> list(manifest["files"])
+        ['brightness.npy', 'labels.npy']
+        >>> np.load("zeros-c/brightness.npy").shape
+        (10, 32, 32, 3)
     """
     if layout not in LAYOUTS:
         raise unknown("layout", layout, LAYOUTS)
@@ -93,7 +101,7 @@ def write_set(
 
 @dataclass
 class _Job:
-    """What to write, and how one unit of it is written."""
+    """What to write, and how each unit of it is written."""
 
     folder: Path
     images: Tensor | Iterable[Tensor]
@@ -108,7 +116,7 @@ class _Job:
 
     def __post_init__(self) -> None:
         if not isinstance(self.images, Tensor) and iter(self.images) is self.images:
-            raise InputError("images must be iterable again and again (a tensor or a list), not a generator.")
+            raise InputError("images must be iterable more than once (a tensor or a list), not a generator.")
         if self.labels.ndim != 1 or not np.issubdtype(self.labels.dtype, np.integer) or self.labels.min(initial=0) < 0:
             raise InputError(f"labels must be integers from 0, ({len(self.labels)},), not {self.labels.dtype}.")
         for key, given, needed in (
@@ -164,7 +172,8 @@ class _Job:
         final = self.folder / name / str(severity)
         unfinished = final.with_name(f"{severity}.partial")
         for stale in (unfinished, final):
-            shutil.rmtree(stale, ignore_errors=True)
+            if stale.exists():
+                shutil.rmtree(stale)
         digest = hashlib.sha256()
         for start, pictures in self.corrupted(name, severity):
             for i, picture in enumerate(pictures, start):
@@ -210,7 +219,7 @@ class _Manifest:
         job.folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, unit: str, write: Callable[[], dict[str, Any]], images: int) -> None:
-        """Write a unit of so many images and note it down, unless it is there."""
+        """Write a unit of this many images and enter it in the manifest, unless it is there."""
         if self.has(unit):
             self.job.advance(images)
             return

@@ -1,8 +1,8 @@
 """What baseline JPEG does to an image, without the file: libjpeg's integer arithmetic (Independent JPEG Group).
 
-Lossy are the colour conversion, the averaging of chroma over 2 x 2 pixels, the accurate integer DCT ("islow", Loeffler,
-Ligtenberg & Moschytz 1989) and the quantisation; entropy coding is not, and is left out. The bytes equal those of
-Pillow's ``save(quality=q)`` and ``open``.
+Four steps lose information: the colour conversion, the averaging of chroma over 2 x 2 pixels, the accurate integer DCT
+("islow", Loeffler, Ligtenberg & Moschytz 1989) and the quantisation. Entropy coding loses none and is left out. The bytes
+equal those of Pillow's ``save(quality=q)`` and ``open``.
 """
 
 from __future__ import annotations

@@ -75,7 +75,8 @@ def zoom(n: int, factor: float, keep: str) -> Band:
     Args:
         n: number of samples.
         factor: zoom factor, at least 1.
-        keep: which of the slightly more than n resulting samples stay: "centre" or "corner" n of them, or "all".
+        keep: which of the resulting samples stay, of which there are a few more than n: n at the "centre", n from the
+            "corner", or "all".
     """
     crop = ceil(n / factor)
     top = (n - crop) // 2

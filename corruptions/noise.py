@@ -1,8 +1,8 @@
-"""Noise that strikes every value by itself (Hendrycks & Dietterich 2019): Gaussian, shot, impulse and speckle noise.
+"""Noise that is independent for every value (Hendrycks & Dietterich 2019): Gaussian, shot, impulse and speckle noise.
 
-An 8-bit value can only become one of 256 values, so each noise is a 256 x 256 matrix of probabilities, computed once
-from the exact distribution (clipped and truncated as the published scripts do) and sampled by Walker's alias method:
-one 32-bit word per value, probabilities exact to 2**-24.
+An 8-bit value can only become one of 256 values, so each noise is a 256 x 256 matrix of probabilities. It is computed once
+from the exact distribution (clipped and truncated as the published scripts do) and sampled by Walker's alias method: a
+32-bit word per value, probabilities exact to 2**-24.
 """
 
 from __future__ import annotations
@@ -16,28 +16,56 @@ from torch import Tensor
 
 from shiftbench.corruptions import backend
 from shiftbench.corruptions.sampling import Draws, fill_words
-from shiftbench.corruptions.severity import Row, Table
+from shiftbench.corruptions.severity import Row, SeverityTable
 
 _LEVELS = np.arange(256)
 
 
-def gaussian_noise(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tensor:
-    """Add normal noise; constants: (standard deviation, in units of the full range)."""
+def gaussian_noise(images: Tensor, constants: Row, _table: SeverityTable, draws: Draws) -> Tensor:
+    """Add normal noise; constants: (standard deviation, in units of the full range).
+
+    Examples:
+        >>> from shiftbench.corruptions import corrupt
+        >>> grey = torch.full((1, 3, 32, 32), 128, dtype=torch.uint8)
+        >>> round(corrupt(grey, "gaussian_noise", severity=5).float().std().item() / 255, 2)
+        0.1
+    """
     return _sample(images, draws, "normal", constants[0], 0.0)
 
 
-def shot_noise(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tensor:
-    """Replace each value by a Poisson count; constants: (photons at full brightness)."""
+def shot_noise(images: Tensor, constants: Row, _table: SeverityTable, draws: Draws) -> Tensor:
+    """Replace each value by a Poisson count; constants: (photons at full brightness).
+
+    Examples:
+        >>> from shiftbench.corruptions import corrupt
+        >>> grey = torch.full((1, 3, 32, 32), 128, dtype=torch.uint8)
+        >>> round(corrupt(grey, "shot_noise", severity=5).float().std().item() / 255, 2)
+        0.1
+    """
     return _sample(images, draws, "poisson", constants[0], 0.0)
 
 
-def impulse_noise(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tensor:
-    """Set values to 0 or 255, as often the one as the other; constants: (share of the values)."""
+def impulse_noise(images: Tensor, constants: Row, _table: SeverityTable, draws: Draws) -> Tensor:
+    """Set values to 0 or 255, each as often; constants: (share of the values).
+
+    Examples:
+        >>> from shiftbench.corruptions import corrupt
+        >>> grey = torch.full((1, 3, 32, 32), 128, dtype=torch.uint8)
+        >>> corrupt(grey, "impulse_noise", severity=5).unique()
+        tensor([  0, 128, 255], dtype=torch.uint8)
+    """
     return _sample(images, draws, "impulse", constants[0], 0.0)
 
 
-def speckle_noise(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tensor:
-    """Add normal noise that grows with the value; constants: (standard deviation relative to the value)."""
+def speckle_noise(images: Tensor, constants: Row, _table: SeverityTable, draws: Draws) -> Tensor:
+    """Add normal noise that grows with the value; constants: (standard deviation relative to the value).
+
+    Examples:
+        >>> from shiftbench.corruptions import corrupt
+        >>> grey = torch.full((1, 3, 32, 32), 128, dtype=torch.uint8)
+        >>> corrupt(torch.zeros_like(grey), "speckle_noise", severity=5).unique()
+        tensor([0], dtype=torch.uint8)
+    """
     return _sample(images, draws, "normal", 0.0, constants[0])
 
 
@@ -73,11 +101,15 @@ _MATRICES = {"normal": _normal, "poisson": _poisson, "impulse": _impulse}
 def alias_table(matrix: np.ndarray) -> np.ndarray:
     """Walker's alias table of every row of a stochastic matrix (256, 256).
 
-    Probabilities become integers that sum to 2**24; each of the 256 columns holds 2**16 of them: a share of its own
-    and the rest of one other value, its alias. Integers make the table the same on every machine.
+    Probabilities become integers that sum to 2**24. Each of the 256 columns holds 2**16: a share of its own value, and
+    the rest of another value, its alias. With integers, the table is the same on every machine.
 
     Returns:
         int32 (256, 256): ``own share << 8 | alias``.
+
+    Examples:
+        >>> alias_table(np.eye(256)).shape
+        (256, 256)
     """
     exact = matrix / matrix.sum(1, keepdims=True) * 2**24
     mass = np.floor(exact).astype(np.int64)

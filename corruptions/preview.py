@@ -1,4 +1,4 @@
-"""One picture of all corruptions."""
+"""A picture of all corruptions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shiftbench.corruptions.core import SEVERITIES, corrupt, corruptions
 from shiftbench.errors import InputError
 from shiftbench.records import atomic_path
 
-SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".pdf")
+PICTURE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".pdf")
 _LABEL_WIDTH, _HEADER, _GAP = 120, 20, 3
 
 
@@ -25,13 +25,17 @@ def contact_sheet(
     """A labelled table of pictures: a row per corruption, a column for the clean image and for each severity.
 
     Args:
-        images: uint8 (N, 3, H, W), or (3, H, W). The rows take them in turn, so that few pictures show in many rows.
-        table: whose severity constants, see :func:`resolve_table`.
+        images: uint8 (N, 3, H, W), or (3, H, W). Row i shows image i modulo N.
+        table: the set whose severity constants are used, see :func:`resolve_table`.
         seed: of the randomness.
         names: which corruptions; all 19 if not given.
 
     Returns:
         An RGB picture; images below 64 pixels are enlarged by a whole factor.
+
+    Examples:
+        >>> contact_sheet(torch.zeros(3, 32, 32, dtype=torch.uint8), names=["fog"]).size
+        (522, 87)
     """
     images = images if images.ndim == 4 else images[None]
     names = list(corruptions("all") if names is None else names)
@@ -61,10 +65,15 @@ def save_contact_sheet(path: Path, images: Tensor, **options: Any) -> None:
     """Write :func:`contact_sheet` to a picture file.
 
     Raises:
-        InputError: the file's ending is not one of ``SUFFIXES``.
+        InputError: the file's ending is not one of ``PICTURE_SUFFIXES``.
+
+    Examples:
+        >>> save_contact_sheet(Path("sheet.png"), torch.zeros(3, 32, 32, dtype=torch.uint8), names=["fog"])
+        >>> Image.open("sheet.png").size
+        (522, 87)
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{str(path)!r} is no picture: end its name in {', '.join(SUFFIXES)}.")
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        raise InputError(f"{str(path)!r} is no picture: end its name in {', '.join(PICTURE_SUFFIXES)}.")
     sheet = contact_sheet(images, **options)
     with atomic_path(path) as temporary:
         sheet.save(temporary)

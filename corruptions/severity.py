@@ -1,7 +1,7 @@
 """The severity constants of the three published corruption sets and of the imagecorruptions package.
 
 The published sets (Hendrycks & Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations") were made by one script per image size, each with its own constants: ``imagenet`` (ImageNet-C, 224 px),
+Perturbations") were made by a script for each image size, with constants of its own: ``imagenet`` (ImageNet-C, 224 px),
 ``tiny_imagenet`` (Tiny-ImageNet-C, 64 px) and ``cifar`` (CIFAR-10-C and CIFAR-100-C, 32 px). The package
 ``imagecorruptions`` has the ImageNet constants in different code. Numbers from different tables do not compare.
 """
@@ -18,8 +18,8 @@ Rows = tuple[Row, Row, Row, Row, Row]
 
 
 @dataclass(frozen=True)
-class Table:
-    """What a corruption set fixes besides its constants.
+class SeverityTable:
+    """A set of corrupted images whose severity constants are known: what the set fixes besides the constants.
 
     Attributes:
         name: the table's name.
@@ -29,6 +29,10 @@ class Table:
         published: True for the published scripts. They blur motion and snow with ImageMagick (edges repeated, rounded
             to 8 bit) and trim zoomed layers to their centre. False for imagecorruptions, which sums shifted images
             until the shift leaves the image, truncates, and keeps the top left corner of zoomed layers.
+
+    Examples:
+        >>> TABLES["cifar"].size
+        32
     """
 
     name: str
@@ -41,10 +45,10 @@ class Table:
 TABLES = {
     table.name: table
     for table in (
-        Table("imagenet", size=224, unit=244, frost=1.0),
-        Table("tiny_imagenet", size=64, unit=64, frost=0.3),
-        Table("cifar", size=32, unit=32, frost=0.2),
-        Table("imagecorruptions", size=224, unit=224, frost=1.1, published=False),
+        SeverityTable("imagenet", size=224, unit=244, frost=1.0),
+        SeverityTable("tiny_imagenet", size=64, unit=64, frost=0.3),
+        SeverityTable("cifar", size=32, unit=32, frost=0.2),
+        SeverityTable("imagecorruptions", size=224, unit=224, frost=1.1, published=False),
     )
 }
 
@@ -168,7 +172,7 @@ CONSTANTS: dict[str, dict[str, Rows]] = {
         "tiny_imagenet": _scalars(0.4, 0.3, 0.2, 0.1, 0.05),
         "cifar": _scalars(0.75, 0.5, 0.4, 0.3, 0.15),
     },
-    # In multiples of Table.unit. imagecorruptions draws from +-0.005 sides, smooths by 0.01 sides, times 12.5 to 30.
+    # In multiples of SeverityTable.unit. imagecorruptions draws from +-0.005 sides, smooths by 0.01 sides, times 12.5 to 30.
     "elastic_transform": {
         "imagenet": ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02)),
         "tiny_imagenet": (
@@ -209,7 +213,11 @@ def constants(name: str, severity: int, table: str) -> Row:
     """The row of constants of one corruption, severity (1..5) and table.
 
     Raises:
-        InputError: nobody gave constants for the corruption.
+        InputError: the corruption has no constants.
+
+    Examples:
+        >>> constants("gaussian_noise", severity=3, table="cifar")
+        (0.08,)
     """
     if name not in CONSTANTS:
         raise InputError(
@@ -224,11 +232,15 @@ def resolve_table(table: str, size: int | tuple[int, int]) -> str:
 
     Args:
         table: a table's name, or ``"auto"``: the published set whose image size is nearest in ratio (32, 64 or 224 px,
-            so up to 45 px is ``cifar``, up to 119 px ``tiny_imagenet``). ``"auto"`` never means ``imagecorruptions``.
-        size: side of the images in pixels, or (height, width), of which the shorter counts.
+            so up to 45 px ``cifar``, up to 119 px ``tiny_imagenet``). ``"auto"`` never means ``imagecorruptions``.
+        size: side of the images in pixels, or (height, width), of which the shorter side counts.
 
     Raises:
         InputError: no such table, or a size that is not positive.
+
+    Examples:
+        >>> resolve_table("auto", 32), resolve_table("auto", (300, 224))
+        ('cifar', 'imagenet')
     """
     if table != "auto":
         if table not in TABLES:

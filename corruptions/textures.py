@@ -25,7 +25,7 @@ def textures(factor: float, channels: int, height: int, width: int) -> tuple[Ten
     """The five textures, resized for an image size.
 
     Args:
-        factor: the table's resize factor, :attr:`Table.frost`.
+        factor: the table's resize factor, :attr:`SeverityTable.frost`.
         channels: 3, or 1 for grey textures.
         height: of the images in pixels.
         width: of the images in pixels.

@@ -30,10 +30,10 @@ def elastic(images: Tensor, affine: Tensor | None, field: Tensor | None) -> Tens
 
     Args:
         images: uint8 (N, C, H, W).
-        affine: float32 (N, 2, 3), on the CPU: the x and the y read at (x, y, 1); the border is reflected about the
-            outermost pixels. None for no such map.
-        field: float32 (N, 2, H, W), what is added to x and to y; the border is mirrored at the image's edge. None for
-            no displacement.
+        affine: float32 (N, 2, 3), on the CPU: times (x, y, 1) it is the place that is read; the border is reflected
+            about the outermost pixels. None for no such map.
+        field: float32 (N, 2, H, W), added to x and to y; the border is mirrored at the image's edge. None for no
+            displacement.
 
     Returns:
         uint8 (N, C, H, W), truncated.
@@ -136,7 +136,7 @@ def _resample(x: np.ndarray, across: np.ndarray, down: np.ndarray, whole: np.int
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _inside_one(index: np.float32, n: int, whole: np.int64) -> np.int32:
-    """:func:`_inside` of a whole float32 number, without branches; inside also where an almost singular map leads."""
+    """:func:`_inside` of a whole float32 number, without branches; clamped for the far places of a near-singular map."""
     period = np.float32(2 * (n - whole))
     index = index - period * np.floor(index / period)
     place = int(np.int32(min(index, period - np.float32(1 - whole) - index)))

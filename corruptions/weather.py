@@ -9,26 +9,32 @@ from torch import Tensor
 
 from shiftbench.corruptions import backend
 from shiftbench.corruptions.backend import cut, to_uint8
-from shiftbench.corruptions.blur import motion
 from shiftbench.corruptions.colour import luma, shift_hsv
 from shiftbench.corruptions.droplets import droplets
 from shiftbench.corruptions.linear import gaussian, separable, zoom
+from shiftbench.corruptions.motion import motion
 from shiftbench.corruptions.plasma import plasma
 from shiftbench.corruptions.sampling import Draws
-from shiftbench.corruptions.severity import Row, Table
+from shiftbench.corruptions.severity import Row, SeverityTable
 from shiftbench.corruptions.textures import textures
 
 _WATER = (175.0, 238.0, 238.0)
 _MUD = (63.0, 42.0, 20.0)
 
 
-def snow(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
-    """Flakes, blurred along their fall, and the same turned by 180 degrees, over a whitened image.
+def snow(images: Tensor, constants: Row, table: SeverityTable, draws: Draws) -> Tensor:
+    """Flakes, blurred along their fall, and the same flakes turned by 180 degrees, over a whitened image.
 
     The published scripts cut the flake layer to 8 bit before its blur, imagecorruptions rounds it after.
 
     Constants: (mean and standard deviation of the flakes, their size, threshold, radius and standard deviation of the
-    motion blur in pixels, weight of the image against its whitened self).
+    motion blur in pixels, weight of the image against the whitened image).
+
+    Examples:
+        >>> from shiftbench.corruptions import corrupt
+        >>> black = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+        >>> corrupt(black, "snow", severity=5).float().mean() > 0
+        tensor(True)
     """
     mean, std, size, threshold, radius, sigma, weight = constants
     height, width = images.shape[2:]
@@ -70,10 +76,16 @@ def _snow(images: np.ndarray, layer: np.ndarray, weights: np.ndarray, out: np.nd
                     target[x] = cut(value + (np.rint(flakes[x]) + np.rint(turned[width - 1 - x])))
 
 
-def frost(images: Tensor, constants: Row, table: Table, draws: Draws) -> Tensor:
+def frost(images: Tensor, constants: Row, table: SeverityTable, draws: Draws) -> Tensor:
     """Add a random crop of a photographed frost texture; constants: (weight of the image, weight of the frost).
 
-    The published code lists six textures and draws one of the first five; so do we.
+    The published code lists six textures, but draws among the first five. So do we.
+
+    Examples:
+        >>> from shiftbench.corruptions import corrupt
+        >>> black = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+        >>> corrupt(black, "frost", severity=5).float().mean() > 0
+        tensor(True)
     """
     channels, height, width = images.shape[1:]
     pixels, shape, start = (part.to(images.device) for part in textures(table.frost, channels, height, width))
@@ -112,10 +124,16 @@ def _frost(
                     target[x] = np.int32(min(weight * row[x] + icing * ice[x], 255.0))
 
 
-def fog(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tensor:
+def fog(images: Tensor, constants: Row, _table: SeverityTable, draws: Draws) -> Tensor:
     """Add a plasma fractal and scale back to the image's maximum; constants: (thickness, decay of the detail).
 
     The fractal covers the next power of two of the longer side and is cropped to the image.
+
+    Examples:
+        >>> from shiftbench.corruptions import corrupt
+        >>> white = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
+        >>> corrupt(white, "fog", severity=5).max() <= 255
+        tensor(True)
     """
     thickness, decay = 255 * constants[0], constants[1]
     height, width = images.shape[2:]
@@ -146,18 +164,31 @@ def _fog(images: np.ndarray, haze: np.ndarray, thickness: np.float32, out: np.nd
 
 
 def brightness(images: Tensor, constants: Row, *_: object) -> Tensor:
-    """Raise the value of HSV; constants: (what is added, in units of the full range)."""
+    """Raise the value of HSV; constants: (what is added, in units of the full range).
+
+    Examples:
+        >>> black = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+        >>> brightness(black, (0.5,)).unique()
+        tensor([127], dtype=torch.uint8)
+    """
     colour = images.expand(-1, 3, -1, -1).contiguous()
     return shift_hsv(colour, value=constants[0])[:, : images.shape[1]]
 
 
-def spatter(images: Tensor, constants: Row, _table: Table, draws: Draws) -> Tensor:
+def spatter(images: Tensor, constants: Row, _table: SeverityTable, draws: Draws) -> Tensor:
     """Drops of water, or spots of mud, on the lens (an extra corruption).
 
-    The published code divides by zero where no drop forms and writes what the NaN becomes; we leave that image as it is.
+    The published code divides by zero where no drop forms, and writes what the NaN becomes. We leave such an image as it
+    is.
 
     Constants: (mean, standard deviation and smoothing of the liquid, threshold of the drops, strength of the water or
     smoothing of the mud, whether it is mud).
+
+    Examples:
+        >>> from shiftbench.corruptions import corrupt
+        >>> black = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+        >>> corrupt(black, "spatter", severity=4).unique(dim=2).shape[:2]
+        torch.Size([1, 3])
     """
     mean, std, smoothing, threshold, strength, is_mud = constants
     height, width = images.shape[2:]

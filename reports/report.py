@@ -60,6 +60,12 @@ def report(
         InputError: not a results folder, results that cannot be compared, no such baseline, no ``out``, or one that
             is the folder of a merged evaluation.
         OSError: the folder cannot be written.
+
+    Examples:
+        >>> import shiftbench
+        >>> results = shiftbench.evaluate("pixels", floors=[], seeds=2, limit=60)
+        >>> report(results, "out").name
+        'report.html'
     """
     given = [results] if isinstance(results, (Results, str, Path)) else list(results)
     if not given:

@@ -44,7 +44,7 @@ class Metric(Entry):
 
             ``clean_features``: float32 (M, D), of the clean images that a shift is compared with. It comes first. A class
             as target is made of them once, and then called with the rest.
-            ``table``: the :class:`~shiftbench.metrics.external.Contingency` of classes and clusters.
+            ``table``: the :class:`~shiftbench.metrics.counts.Contingency` of classes and clusters.
             ``mapping``: int64 (K,), the class that each cluster stands for; None for the best one-to-one mapping.
             ``labels``: int64 (N,), the class of each image.
             ``partition``: int64 (N,), the cluster of each image, -1 for none.

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
 from inspect import ismodule
-from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from source_files import CHECKOUT, MODULES
 
 import shiftbench
 from shiftbench import registry
@@ -21,13 +21,8 @@ from shiftbench.records import Shift
 
 tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 GUIDE = CHECKOUT / "CONTRIBUTING.md"
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
-FOLDERS = {
-    "shiftbench": CHECKOUT / "shiftbench",
-    **{f"shiftbench.{name}": CHECKOUT / name for name in ("configs", "corruptions", "reports", "trainers")},
-}
 
 # What may know what: a folder, or a module of the root, imports from its own row's left neighbours only.
 LEVELS = (
@@ -42,16 +37,6 @@ LEVELS = (
 ROOT = {"__init__", "__main__", "errors", "records", "registry", "images"}
 
 
-def modules() -> dict[str, Path]:
-    found = {}
-    for package, folder in FOLDERS.items():
-        for path in sorted(folder.rglob("*.py")):
-            parts = [package, *path.relative_to(folder).with_suffix("").parts]
-            found[".".join(parts).removesuffix(".__init__")] = path
-    return found
-
-
-MODULES = modules()
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "hydra": "hydra-core",

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from shiftbench.clustering.kmeans import KMeans
 from shiftbench.errors import InputError
-from shiftbench.metrics.external import accuracy, contingency
+from shiftbench.metrics.counts import contingency
+from shiftbench.metrics.external import accuracy
 from shiftbench.metrics.probes import KnnProbe
 
 LIMIT = 10_000  # images that are scored

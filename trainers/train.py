@@ -22,5 +22,10 @@ def train(method: str = "concurl", data: str = "digits", overrides: Sequence[str
 
     Raises:
         InputError: see :func:`fit`; or an override that does not exist.
+
+    Examples:
+        >>> run = train("simclr", overrides=["trainer.epochs=1", "limit=128"])
+        >>> (run / "encoder.safetensors").is_file()
+        True
     """
     return fit(compose("train", [f"method={method}", f"data={data}", *overrides]))

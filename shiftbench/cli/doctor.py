@@ -177,7 +177,10 @@ def _try(encoder: Encoder, dataset: Dataset | None) -> Iterator[str]:
     if encoder.castable and encoder.dtype == "float32" and has_fast_bfloat16(encoder.device):
         fast = encoder.with_dtype("bfloat16")
         same = agreement(encoder, fast, images[:16])
-        yield f"encoder    {rate(fast, images):,.0f} images/s in bfloat16, agreeing with float32 to {same:.5f}"
+        if same:
+            yield f"encoder    {rate(fast, images):,.0f} images/s in bfloat16, agreeing with float32 to {same:.5f}"
+        else:
+            yield "encoder    bfloat16 cannot be used: its features fail, are not finite, or have nothing of float32's"
     yield from (f"WARNING    {line}" for line in warnings)
 
 

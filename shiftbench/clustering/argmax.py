@@ -1,4 +1,4 @@
-"""The partition that a parametric head states itself: each image belongs to the cluster with its largest output."""
+"""The partition that a parametric head gives itself: each image belongs to the cluster with its largest output."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from shiftbench.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
-class Stated:
+class ArgmaxPartition:
     """See :class:`~shiftbench.clustering.base.Partition`.
 
     Attributes:
         labels: int64 ``(N,)``.
-        centers: float32 ``(k, D)``, mean outputs of each cluster; 0 for one without images.
-        inertia: sum of squared distances to them.
+        centers: float32 ``(k, D)``, mean outputs of each cluster; 0 for a cluster without images.
+        inertia: sum of squared distances to the centers.
         note: always empty.
+
+    Examples:
+        >>> Argmax().fit([[0.9, 0.1], [0.2, 0.8]], k=2, seed=0).predict([[0.4, 0.6]])
+        array([1])
     """
 
     labels: NDArray[np.int64]
@@ -38,16 +42,21 @@ class Stated:
 
 
 class Argmax(Clusterer):
-    """For features that are a head's k outputs, logits or probabilities; nothing is fitted."""
+    """For features that are a head's k outputs, logits or probabilities; nothing is fitted.
+
+    Examples:
+        >>> Argmax().fit([[0.9, 0.1], [0.2, 0.8]], k=2, seed=0).labels
+        array([0, 1])
+    """
 
     seeded: ClassVar[bool] = False
     limit: ClassVar[int | None] = None
 
-    def fit(self, features: ArrayLike, k: int, seed: int) -> Stated:
+    def fit(self, features: ArrayLike, k: int, seed: int) -> ArgmaxPartition:
         """Read the partition off the outputs ``(N, k)``.
 
         Raises:
-            InputError: the features do not have k columns.
+            InputError: features that do not have k columns.
         """
         outputs = as_features(features)
         if outputs.shape[1] != k:
@@ -58,8 +67,8 @@ class Argmax(Clusterer):
         centers = np.zeros((k, k), np.float32)
         for cluster in np.unique(labels):
             centers[cluster] = outputs[labels == cluster].mean(axis=0, dtype=np.float64)
-        return Stated(labels, centers, float(np.square(outputs - centers[labels], dtype=np.float64).sum()))
+        return ArgmaxPartition(labels, centers, float(np.square(outputs - centers[labels], dtype=np.float64).sum()))
 
-    def fit_seeds(self, features: ArrayLike, k: int, seeds: Sequence[int]) -> Sequence[Stated]:
+    def fit_seeds(self, features: ArrayLike, k: int, seeds: Sequence[int]) -> Sequence[ArgmaxPartition]:
         """The same partition for every seed."""
         return [self.fit(features, k, 0)] * len(seeds)

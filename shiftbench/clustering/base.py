@@ -1,4 +1,4 @@
-"""What every clusterer and every partition can do, and the checks that all of them share."""
+"""What every clusterer and every partition can do, and the checks that all clusterers share."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from shiftbench.errors import InputError, InputTypeError
 
 
 class Partition(Protocol):
-    """What a clusterer found: a cluster id for each image, and the rule that assigns further images."""
+    """What a clusterer makes: a cluster id for each image, and the rule that assigns further images.
+
+    Examples:
+        >>> from shiftbench.clustering.kmeans import KMeans
+        >>> partition = KMeans().fit([[0.0], [0.1], [9.0], [9.1]], k=2, seed=0)
+        >>> bool(partition.labels[0] == partition.predict([[0.3]])[0])
+        True
+    """
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Int64 ``(N,)``, cluster ids ``0 .. k'-1`` of the images it was fitted to, with k' <= k; -1 is noise."""
+        """Int64 ``(N,)``, cluster ids ``0 .. k'-1`` of the fitted images, with k' <= k; -1 is noise."""
         ...
 
     @property
@@ -31,7 +38,7 @@ class Partition(Protocol):
 
     @property
     def note(self) -> str:
-        """What a reader of the scores should know: a subsample, noise, an unfinished fit. Empty if nothing."""
+        """What a reader of the scores should know, such as a subsample, noise or an unfinished fit; may be empty."""
         ...
 
     def predict(self, features: ArrayLike) -> NDArray[np.int64]:
@@ -43,8 +50,14 @@ class Clusterer(Protocol):
     """A clustering algorithm with its options, as registered in ``CLUSTERERS``.
 
     Attributes:
-        seeded: whether it starts at random. If not, the seed chooses the subsample above ``limit`` and nothing else.
-        limit: the most images it is fitted to; of more, a subsample drawn with the seed. None means any number.
+        seeded: whether it starts at random. If not, the seed draws the subsample above ``limit`` and nothing else.
+        limit: the most images that it is fitted to; of more, a subsample drawn with the seed. None means any number.
+
+    Examples:
+        >>> from shiftbench.registry import CLUSTERERS
+        >>> ward = CLUSTERERS.load("ward")()
+        >>> ward.seeded, ward.limit
+        (False, 5000)
     """
 
     seeded: ClassVar[bool] = True
@@ -60,7 +73,7 @@ class Clusterer(Protocol):
 
 
 def as_features(features: ArrayLike) -> NDArray[np.float32]:
-    """Check features and bring them to the one type that clusterers work in.
+    """Check features, and bring them to the dtype that all clusterers work in.
 
     Args:
         features: ``(N, D)``, one row per image, of any real dtype (float16 included).
@@ -69,8 +82,12 @@ def as_features(features: ArrayLike) -> NDArray[np.float32]:
         float32 ``(N, D)`` in C order.
 
     Raises:
-        InputTypeError: the features are not real numbers.
-        InputError: they are not a matrix, or a row is NaN, infinite or too large to be squared in float32.
+        InputTypeError: features that are not real numbers.
+        InputError: no matrix, or a row that is NaN, infinite or too large to be squared in float32.
+
+    Examples:
+        >>> as_features([[1, 2]])
+        array([[1., 2.]], dtype=float32)
     """
     array = np.asarray(features)
     if array.dtype.kind not in "fiub":
@@ -83,7 +100,7 @@ def as_features(features: ArrayLike) -> NDArray[np.float32]:
     if not finite.all():
         raise InputError(
             f"features must be finite, but {len(finite) - finite.sum()} of {len(finite)} images have NaN, "
-            f"infinite or huge (1e18) ones, image {finite.argmin()} first: look at the encoder and its input."
+            f"infinite or huge (1e18) values, image {finite.argmin()} first: look at the encoder and its input."
         )
     return matrix
 
@@ -92,7 +109,13 @@ def check_k(k: int, n: int) -> None:
     """Refuse a number of clusters that n images cannot have.
 
     Raises:
-        InputError: k is not a whole number from 1 to n.
+        InputError: no whole number from 1 to n.
+
+    Examples:
+        >>> check_k(5, n=3)
+        Traceback (most recent call last):
+            ...
+        shiftbench.errors.InputError: cannot make 5 clusters of 3 images: lower k or give more images.
     """
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise InputError(f"k, the number of clusters, must be a whole number of at least 1, not {k!r}.")
@@ -101,20 +124,32 @@ def check_k(k: int, n: int) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """Refuse what no random generator can be started from.
+    """Refuse a seed that numpy's generators do not take.
 
     Raises:
-        InputError: the seed is not a whole number from 0 to 2**32 - 1.
+        InputError: no whole number from 0 to 2**32 - 1.
+
+    Examples:
+        >>> check_seed(-1)
+        Traceback (most recent call last):
+            ...
+        shiftbench.errors.InputError: a seed must be a whole number from 0 to 4294967295, not -1.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise InputError(f"a seed must be a whole number from 0 to {2**32 - 1}, not {seed!r}.")
 
 
 def check_dimensions(points: NDArray[np.float32], fitted: int) -> None:
-    """Refuse to assign features of another length than the fitted ones.
+    """Refuse to assign features of another length than the fitted features.
 
     Raises:
         InputError: ``points`` (M, D) have another D than ``fitted``.
+
+    Examples:
+        >>> check_dimensions(np.ones((2, 3), np.float32), fitted=4)
+        Traceback (most recent call last):
+            ...
+        shiftbench.errors.InputError: features have 3 dimensions, the fitted features 4.
     """
     if points.shape[1] != fitted:
-        raise InputError(f"features have {points.shape[1]} dimensions, the fitted ones {fitted}.")
+        raise InputError(f"features have {points.shape[1]} dimensions, the fitted features {fitted}.")

@@ -9,15 +9,21 @@ import numpy as np
 from sklearn.cluster import Birch as Tree
 from sklearn.exceptions import ConvergenceWarning
 
-from shiftbench.clustering.library import Ids, LibraryClusterer, Matrix, Rule, settle
+from shiftbench.clustering.library import Ids, LibraryClusterer, Matrix, Rule, label_by_rows
 
 
 @dataclass(frozen=True)
 class Birch(LibraryClusterer):
-    """Ward's method over Birch's subclusters, whose radius is changed until they are neither too few nor too many.
+    """Ward's method over Birch's subclusters, whose radius is changed until there are neither too few nor too many.
 
     Attributes:
-        subclusters: how many may be left to be merged, or 4 k if that is more.
+        subclusters: the most subclusters to merge, or 4 k if that is more.
+
+    Examples:
+        >>> features = [[0.0], [0.2], [9.0], [9.2]]
+        >>> labels = Birch().fit(features, k=2, seed=0).labels
+        >>> bool(labels[0] == labels[1] != labels[2] == labels[3])
+        True
     """
 
     subclusters: int = 2000
@@ -38,7 +44,7 @@ class Birch(LibraryClusterer):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             tree.set_params(n_clusters=k).partial_fit()
-        return *settle(points, tree.subcluster_centers_.astype(np.float32), tree.subcluster_labels_), ""
+        return *label_by_rows(points, tree.subcluster_centers_.astype(np.float32), tree.subcluster_labels_), ""
 
 
 def _subclusters(points: Matrix, radius: float) -> Tree:

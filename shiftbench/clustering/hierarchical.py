@@ -12,12 +12,19 @@ from scipy.sparse.csgraph import connected_components
 
 from shiftbench.clustering.library import Ids, LibraryClusterer, Matrix, Rule, nearest_centroid, nearest_row
 
-_ROWS = 512  # whose distances are computed at once
+_ROWS = 512  # points whose distances are computed at once
 
 
 @dataclass(frozen=True)
 class Ward(LibraryClusterer):
-    """Agglomerative clustering that merges what adds least to the squared distances to the cluster means (Ward 1963)."""
+    """Agglomerative clustering that merges what adds least to the squared distances to the cluster means (Ward 1963).
+
+    Examples:
+        >>> features = [[0.0], [0.2], [9.0], [9.2]]
+        >>> labels = Ward().fit(features, k=2, seed=0).labels
+        >>> bool(labels[0] == labels[1] != labels[2] == labels[3])
+        True
+    """
 
     seeded = False
     limit = 5_000
@@ -32,7 +39,13 @@ class Ward(LibraryClusterer):
 class Average(LibraryClusterer):
     """Agglomerative clustering by the mean distance between the members of two clusters (UPGMA).
 
-    Its clusters may be of any shape, so further images get the label of the nearest fitted one.
+    Its clusters may be of any shape, so a further image gets the label of the nearest fitted image.
+
+    Examples:
+        >>> features = [[0.0], [0.2], [9.0], [9.2]]
+        >>> labels = Average().fit(features, k=2, seed=0).labels
+        >>> bool(labels[0] == labels[1] != labels[2] == labels[3])
+        True
     """
 
     seeded = False
@@ -45,7 +58,12 @@ class Average(LibraryClusterer):
 
 
 def distances(points: Matrix) -> NDArray[np.float64]:
-    """Euclidean distances of all pairs of points ``(N, D)``: float64 ``(N (N - 1) / 2,)`` in SciPy's condensed order."""
+    """Euclidean distances of all pairs of points ``(N, D)``: float64 ``(N (N - 1) / 2,)`` in SciPy's condensed order.
+
+    Examples:
+        >>> distances(np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]], np.float32)).round(2)
+        array([5.  , 1.  , 4.24])
+    """
     exact = points.astype(np.float64)  # so that a duplicate is at distance ~0
     norms = np.einsum("nd,nd->n", exact, exact)
     n = len(exact)
@@ -61,7 +79,7 @@ def distances(points: Matrix) -> NDArray[np.float64]:
 
 
 def _cut(merges: NDArray[np.float64], k: int) -> Ids:
-    """The labels (N,) after all but the last k - 1 merges of a tree, always k of them, also where merges tie."""
+    """The labels (N,) after all but the last k - 1 merges of a tree: always k clusters, also where merges tie."""
     n = len(merges) + 1
     done = merges[: n - k, :2].astype(np.int64)
     parents = np.repeat(np.arange(n, 2 * n - k), 2)

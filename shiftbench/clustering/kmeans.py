@@ -2,8 +2,8 @@
 
 The algorithm, its stopping rule and its random draws are those of scikit-learn's
 ``KMeans(k, n_init=1, algorithm="lloyd", random_state=seed)``. From the same initial centers both find the same
-partition, up to rounding. A seed also names the same initial centers, except where, with many images, scikit-learn's
-float32 sums make it draw a neighbour in the list.
+partition, up to rounding. The same seed also gives the same initial centers, except where, with many images,
+scikit-learn's float32 sums make it draw a neighbouring image.
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ class KMeansPartition:
         n_iter: Lloyd iterations done.
         unit: whether features are brought to length one before they are compared with the centers.
         note: always empty.
+
+    Examples:
+        >>> partition = KMeans().fit([[0.0], [0.2], [9.0], [9.2]], k=2, seed=0)
+        >>> np.sort(partition.centers.ravel()), round(partition.inertia, 2)
+        (array([0.1, 9.1], dtype=float32), 0.04)
     """
 
     labels: Ids
@@ -53,7 +58,7 @@ class KMeansPartition:
         A tensor on a CUDA device is assigned there; which of several tied centers it gets is not defined.
 
         Raises:
-            InputError: the features are unfit (see ``as_features``) or have another D than the fitted ones.
+            InputError: features that are unfit (see ``as_features``) or of another D than the fitted features.
         """
         if _device(features) != "cpu":
             from shiftbench.clustering import lloyd_torch as gpu
@@ -72,9 +77,15 @@ class KMeans(Clusterer):
         max_iter: the most Lloyd iterations, at least 1.
         tol: stop when the centers' summed squared movement is at most ``tol`` times the mean variance of a
             dimension.
-        workers: threads that the seeds are spread over, where nobody else works in parallel.
+        workers: threads that share the seeds; leave it at 1 inside of other parallel work.
         device: where to compute: "cpu" (compiled kernels), "cuda" or "cuda:1" (matrix products), None for the device
             that the features are on.
+
+    Examples:
+        >>> features = [[0.0], [0.2], [9.0], [9.2]]
+        >>> partitions = KMeans().fit_seeds(features, k=2, seeds=range(3))
+        >>> [round(partition.inertia, 2) for partition in partitions]
+        [0.04, 0.04, 0.04]
     """
 
     max_iter: int = 300
@@ -113,8 +124,8 @@ class KMeans(Clusterer):
         if device != "cpu":
             from shiftbench.clustering import lloyd_torch as gpu
 
-            found = gpu.fit_seeds(features, k, seeds, device, self.max_iter, self.tol, self.unit)
-            return [KMeansPartition(*one, self.unit) for one in found]
+            fits = gpu.fit_seeds(features, k, seeds, device, self.max_iter, self.tol, self.unit)
+            return [KMeansPartition(*fitted, self.unit) for fitted in fits]
         points = as_features(features)
         check_k(k, len(points))
         if self.unit:
@@ -124,8 +135,8 @@ class KMeans(Clusterer):
         mean = points.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
         squares = cpu.own_squares(points, mean, np.zeros(len(points), np.int32))
         threshold = self.tol * float(squares.mean(dtype=np.float64)) / points.shape[1]
-        fits = parallel_map(lambda batch: self._fit(points, k, batch, threshold), batches, self.workers)
-        return [partition for batch in fits for partition in batch]
+        partitions = parallel_map(lambda batch: self._fit(points, k, batch, threshold), batches, self.workers)
+        return [partition for batch in partitions for partition in batch]
 
     def _fit(self, points: Matrix, k: int, seeds: Sequence[int], threshold: float) -> list[KMeansPartition]:
         starts = points[cpu.plus_plus(points, k, seeds)]
@@ -139,7 +150,13 @@ class KMeans(Clusterer):
 
 
 def unit_rows(points: Matrix) -> Matrix:
-    """Rows of length one; a row of zeros stays."""
+    """Rows of length one; a row of zeros stays.
+
+    Examples:
+        >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32))
+        array([[0.6, 0.8],
+               [0. , 0. ]], dtype=float32)
+    """
     largest = np.abs(points).max(axis=1, keepdims=True)
     scaled = points / np.where(largest > 0, largest, 1)  # so that no square overflows or vanishes
     lengths = np.linalg.norm(scaled, axis=1, keepdims=True)

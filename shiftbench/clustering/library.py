@@ -1,7 +1,7 @@
 """What the algorithms taken from scikit-learn and SciPy have in common.
 
-They are fitted to features that were centred and divided by their overall standard deviation, one number, so that
-thresholds mean the same in any units. Most need memory or time that grows with the square of N: each class has a
+They are fitted to features that are centred and divided by the standard deviation of all values, a single number, so
+that thresholds mean the same in any units. Most need memory or time that grows with the square of N: each class has a
 ``limit``, above which it is fitted to a subsample drawn with the seed, and the rest is predicted.
 """
 
@@ -30,7 +30,7 @@ _OWN = "its own rule"
 
 @dataclass(frozen=True, eq=False)
 class LibraryPartition:
-    """A partition found by a library's algorithm.
+    """A partition made by a library's algorithm.
 
     Attributes:
         labels: int64 ``(N,)``, ids ``0 .. k'-1``, -1 for noise.
@@ -39,6 +39,11 @@ class LibraryPartition:
         note: the subsample, how further images are assigned, noise, an unfinished fit; in words.
         standard: how features were brought to the scale of ``rule``.
         rule: assigns such standardised features.
+
+    Examples:
+        >>> from shiftbench.clustering.hierarchical import Ward
+        >>> Ward().fit([[0.0], [0.2], [9.0], [9.2]], k=2, seed=0).note
+        'further images by nearest centroid'
     """
 
     labels: Ids
@@ -52,7 +57,7 @@ class LibraryPartition:
         """Assign features ``(M, D)``: int64 ``(M,)``.
 
         Raises:
-            InputError: the features are unfit (see ``as_features``) or have another D than the fitted ones.
+            InputError: features that are unfit (see ``as_features``) or of another D than the fitted features.
         """
         points = as_features(features)
         check_dimensions(points, len(self.standard.mean))
@@ -61,14 +66,20 @@ class LibraryPartition:
 
 @dataclass(frozen=True, eq=False)
 class Standard:
-    """Centring and one overall unit: float32 ``mean`` (D,) and the standard deviation of all values."""
+    """Centring and scaling by a single number: float32 ``mean`` (D,), and the standard deviation of all values.
+
+    Examples:
+        >>> standard = Standard.of(np.array([[0.0], [2.0]], np.float32))
+        >>> standard(np.array([[3.0]], np.float32))
+        array([[2.]], dtype=float32)
+    """
 
     mean: Matrix
     scale: np.float32
 
     @classmethod
     def of(cls, points: Matrix) -> Standard:
-        """That of points (N, D); points that are all equal keep their unit."""
+        """That of points (N, D); the scale of points that are all equal is 1."""
         mean = points.mean(axis=0, dtype=np.float64).astype(np.float32)
         return cls(mean, np.float32((points - mean).std(dtype=np.float64)) or np.float32(1))
 
@@ -78,10 +89,18 @@ class Standard:
 
 
 class LibraryClusterer(Clusterer):
-    """Base of the library's algorithms: a subclass says how ``_fit`` finds a partition of standardised features.
+    """Base of the library's algorithms: a subclass makes a partition of standardised features in ``_fit``.
 
     Attributes:
-        assigns: how images are assigned that it was not fitted to.
+        assigns: how images are assigned that were not fitted, in words.
+
+    Examples:
+        >>> class Halves(LibraryClusterer):
+        ...     def _fit(self, points, k, seed):
+        ...         rule = lambda others: (others[:, 0] > 0).astype(np.int64)
+        ...         return rule(points), rule, ""
+        >>> Halves().fit([[1.0], [2.0], [5.0]], k=2, seed=0).labels
+        array([0, 0, 1])
     """
 
     assigns: ClassVar[str] = _OWN
@@ -101,8 +120,8 @@ class LibraryClusterer(Clusterer):
         with single_threaded():
             labels, rule, remark = self._partition(standard(fitted), k, seed)
             if chosen is not None:
-                found, labels = labels, _assign(points, standard, rule)
-                labels[chosen] = found
+                fitted_labels, labels = labels, _assign(points, standard, rule)
+                labels[chosen] = fitted_labels
         notes = [self._note(len(fitted), len(points)), remark]
         return LibraryPartition(labels, *_means(points, labels), "; ".join(filter(None, notes)), standard, rule)
 
@@ -132,7 +151,7 @@ class LibraryClusterer(Clusterer):
         return "" if self.assigns == _OWN else f"further images by {self.assigns}"
 
     def _partition(self, points: Matrix, k: int, seed: int) -> tuple[Ids, Rule, str]:
-        """The partition of the fitted images; trivial where no algorithm is needed or could work."""
+        """The partition of the fitted images; without the algorithm where k is 1 or no more than k rows are distinct."""
         if k == 1:
             return np.zeros(len(points), np.int64), nearest_row(points[:1], np.zeros(1, np.int64)), ""
         if len(np.unique(points[: 4 * k], axis=0)) <= k:  # else spare the sorting of all
@@ -151,26 +170,46 @@ class LibraryClusterer(Clusterer):
 
 
 def nearest_centroid(points: Matrix, labels: Ids) -> Rule:
-    """The rule that assigns an image to the cluster with the nearest mean."""
+    """The rule that assigns an image to the cluster with the nearest mean.
+
+    Examples:
+        >>> rule = nearest_centroid(np.array([[0.0], [2.0], [9.0]], np.float32), np.array([0, 0, 1]))
+        >>> rule(np.array([[3.0], [7.0]], np.float32))
+        array([0, 1])
+    """
     centers, _ = _means(points, labels)
     return nearest_row(centers, np.arange(len(centers)))
 
 
 def nearest_row(rows: Matrix, ids: Ids) -> Rule:
-    """The rule that gives an image the id of the nearest of these rows, the first of them on a tie.
+    """The rule that gives an image the id of the nearest of these rows, the first on a tie.
 
     With the fitted images as rows and their labels as ids, this is the nearest neighbour's label.
+
+    Examples:
+        >>> rule = nearest_row(np.array([[0.0], [9.0]], np.float32), np.array([5, 7]))
+        >>> rule(np.array([[1.0], [8.0]], np.float32))
+        array([5, 7])
     """
     half_norms = np.einsum("nd,nd->n", rows, rows) / 2
     return lambda points: ids[(points @ rows.T - half_norms).argmax(axis=1)]
 
 
-def settle(points: Matrix, rows: Matrix, ids: Ids) -> tuple[Ids, Rule]:
-    """Label points by :func:`nearest_row`, leave out the ids that none gets, and number the others from 0."""
-    found = nearest_row(rows, ids)(points)
-    kept = np.isin(ids, found)
-    used, names = np.unique(ids[kept], return_inverse=True)
-    return np.searchsorted(used, found), nearest_row(rows[kept], names)
+def label_by_rows(points: Matrix, rows: Matrix, ids: Ids) -> tuple[Ids, Rule]:
+    """Label points by :func:`nearest_row`, leave out the ids that no point gets, and number the others from 0.
+
+    Returns:
+        int64 (N,), and the rule for further images.
+
+    Examples:
+        >>> points, rows = np.array([[0.0], [9.0]], np.float32), np.array([[0.0], [5.0], [9.0]], np.float32)
+        >>> label_by_rows(points, rows, np.array([0, 1, 2]))[0]
+        array([0, 1])
+    """
+    labels = nearest_row(rows, ids)(points)
+    kept = np.isin(ids, labels)
+    used, renumbered = np.unique(ids[kept], return_inverse=True)
+    return np.searchsorted(used, labels), nearest_row(rows[kept], renumbered)
 
 
 def _assign(points: Matrix, standard: Standard, rule: Rule) -> Ids:
@@ -180,7 +219,7 @@ def _assign(points: Matrix, standard: Standard, rule: Rule) -> Ids:
 
 
 def _means(points: Matrix, labels: Ids) -> tuple[Matrix, float]:
-    """Cluster means float32 (k', D) and the sum of squared distances to them; -1 is left out."""
+    """Cluster means float32 (k', D) and the sum of squared distances to the means; -1 is left out."""
     centers, inertia = np.empty((labels.max() + 1, points.shape[1]), np.float32), 0.0
     for cluster in range(len(centers)):
         members = points[labels == cluster]

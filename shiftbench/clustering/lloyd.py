@@ -22,20 +22,20 @@ Reals = NDArray[np.float64]
 
 _SLACK = 1e-5  # what a float32 distance may be off by, relatively: rounding must not make a bound too tight
 _MORE, _LESS = np.float32(1 + _SLACK), np.float32(1 - _SLACK)
-_CACHED = 2**15  # float32 values of points that stay in the cache while every fit looks at them
-_GROUPS = 32  # of centers that a point keeps a bound for: one each up to this k
-_NUMBERS = 2**26  # float32 values that the fits going on in step may keep about their points, 256 MiB
+_CACHED = 2**15  # float32 values of points that stay in the cache while every fit works on these points
+_GROUPS = 32  # groups of centers that a point keeps a bound for; up to this k each center is a group
+_NUMBERS = 2**26  # float32 values that the fits in step may keep about their points, 256 MiB
 
 
 def seeds_at_once(n: int, k: int) -> int:
-    """How many fits of n points may go on in step."""
+    """How many fits of n points may run in step."""
     return max(1, _NUMBERS // (n * (_trials(k) + _groups(n, k) + 4)))
 
 
 def plus_plus(points: Matrix, k: int, seeds: Sequence[int]) -> Ids:
     """Choose k rows to start from, for each seed.
 
-    ``2 + ln k`` candidates are drawn by squared distance to the chosen ones, and the best of them is next.
+    For each next row, ``2 + ln k`` candidates are drawn by squared distance to the chosen rows, and the best is taken.
 
     Args:
         points: float32 ``(N, D)``.
@@ -66,7 +66,7 @@ def plus_plus(points: Matrix, k: int, seeds: Sequence[int]) -> Ids:
 
 
 class _State(NamedTuple):
-    """Where S fits of the same points stand; bounds are of distances, as of the start.
+    """The state of S fits of the same points. Bounds are of distances, and relative to the centers at the start.
 
     ``upper[s, i] + moved[s, own]`` is at least the distance to the own center, ``beyond[s, i] - moved_most[s]`` at most
     that to any other, and ``lower[s, i, g] - moved_group[s, g]`` at most that to any other in group g.
@@ -88,7 +88,7 @@ class _State(NamedTuple):
 
 
 def _begin(points: Matrix, centers: Matrix) -> _State:
-    """All points in cluster 0, bounds that exclude nothing."""
+    """All points in cluster 0, with bounds that exclude no center."""
     (seeds, k, _), n = centers.shape, len(points)
     groups = _groups(n, k)
     starts = -(-np.arange(groups + 1) * k // groups)
@@ -108,21 +108,21 @@ def lloyd(
 ) -> tuple[Matrix, NDArray[np.int32], Ids]:
     """Alternate assignment and means until no label changes or the squared movement is <= threshold.
 
-    Each point keeps an upper bound on the distance to its own center, and lower bounds on those to the others: to all
-    of them, and to each (or each group). Bounds are stored as of the start, and the movement of the centers since then
-    is added when they are looked at: a point whose bounds hold costs one comparison per iteration. The S fits go
-    on in step, so that a block of points is brought into the cache once for all of them.
+    Each point keeps an upper bound on the distance to its own center, and lower bounds on the distances to the other
+    centers: one for all, and one for each center (or group of centers). Bounds are stored relative to the start; when
+    they are compared, the movement of the centers since then is added, so that a point whose bounds hold costs one
+    comparison per iteration. The S fits run in step, so that a block of points is read into the cache once for all.
 
     Args:
         points: float32 ``(N, D)``.
         centers: float32 ``(S, k, D)``, where to start.
         max_iter: the most iterations.
-        threshold: of the centers' summed squared movement.
+        threshold: the centers' summed squared movement at which a fit ends.
         unit: bring centers to length one (spherical k-means).
 
     Returns:
-        The centers float32 ``(S, k, D)``, the nearest of them for each point int32 ``(S, N)``, and the numbers of
-        iterations ``(S,)``. Nothing of a fit depends on the others.
+        The centers float32 ``(S, k, D)``, the nearest center of each point int32 ``(S, N)``, and the numbers of
+        iterations ``(S,)``. A fit does not depend on the others.
     """
     state = _begin(points, centers)
     active, n_iter = np.arange(len(centers)), np.zeros(len(centers), np.int64)
@@ -137,12 +137,12 @@ def lloyd(
 
 
 def _update(points: Matrix, seed: int, state: _State, unit: bool) -> float:
-    """Move the centers of one fit to the means; their squared movement, -inf if no point had changed its cluster."""
+    """Move the centers of one fit to the means; returns the squared movement, -inf if no point changed its cluster."""
     for cluster in map(int, np.flatnonzero(state.counts[seed] == 0)):
         state.changed[seed] |= _fill(points, cluster, seed, state)
     sums, counts, centers = state.sums[seed], state.counts[seed], state.centers[seed]
     lengths = np.linalg.norm(sums, axis=1) if unit else counts
-    filled = lengths[:, None] > 0  # an empty cluster, or one whose unit vectors cancel, keeps its center
+    filled = lengths[:, None] > 0  # an empty cluster, or a cluster whose unit vectors cancel, keeps its center
     means = np.where(filled, sums / np.where(filled, lengths[:, None], 1), centers).astype(np.float32)
     shifts = np.linalg.norm((means - centers).astype(np.float64), axis=1)
     centers[:] = means
@@ -237,8 +237,8 @@ def _reassign(points: Matrix, active: Ids, state: _State) -> None:
 def _reassign_block(points: Matrix, first: int, last: int, s: int, state: _State) -> bool:
     """:func:`_reassign` the points first .. last - 1 in fit s; True if any moved.
 
-    Three tests, each dearer than the one before, sort out the points that stay. Each writes down whom it has doubts
-    about without branching, which a processor could not foresee.
+    Three tests, each more costly than the last, pick out the points that stay. Each test lists the doubtful points
+    without a branch, which the processor could not predict.
     """
     labels, upper, beyond, lower = state.labels[s], state.upper[s], state.beyond[s], state.lower[s]
     centers, moved_most = state.centers[s], np.float32(state.moved_most[s])
@@ -289,9 +289,9 @@ def _nearest_of_groups(
     group_of: Ids,
     moved_group: Matrix,
 ) -> tuple[int, np.float32]:
-    """The nearest center of point i, whose squared distance to its old one is ``own``, and the squared distance.
+    """The nearest center of point i and its squared distance; ``own`` is the squared distance to its old center.
 
-    Looks at the groups that may hold one as near, and renews their bounds.
+    Looks at the groups that may hold a center as near, and renews their bounds.
     """
     label, least, radius = old, own, np.sqrt(own) * _MORE
     for g in range(len(moved_group)):
@@ -303,7 +303,7 @@ def _nearest_of_groups(
                 continue
             other = _square(points, i, centers, c)
             if other < least or (other == least and c < label):
-                if label != old:  # the nearest one so far becomes one of the others
+                if label != old:  # the nearest center so far becomes one of the others
                     _bound(lower, i, group_of[label], least, moved_group)
                 label, least, radius = c, other, np.sqrt(other) * _MORE
             else:

@@ -40,9 +40,9 @@ def fit_seeds(
         threshold = tol * _variance(points)
         centers, n_iter = _lloyd(points, points[_plus_plus(points, k, seeds)], max_iter, threshold, unit)
         labels = torch.cat([label for _, label, _ in _assignments(points, centers)], dim=1)
-        inertia = [_inertia(points, one, label) for one, label in zip(centers, labels, strict=True)]
-        found = zip(labels.cpu().numpy(), (centers + mean).cpu().numpy(), inertia, n_iter.tolist(), strict=True)
-        return list(found)
+        inertia = [_inertia(points, fitted, label) for fitted, label in zip(centers, labels, strict=True)]
+        fits = zip(labels.cpu().numpy(), (centers + mean).cpu().numpy(), inertia, n_iter.tolist(), strict=True)
+        return list(fits)
 
 
 def assign(features: Tensor, centers: NDArray[np.float32], unit: bool) -> NDArray[np.int64]:
@@ -54,11 +54,11 @@ def assign(features: Tensor, centers: NDArray[np.float32], unit: bool) -> NDArra
     with torch.inference_mode(), _exact_products():
         points = _points(features, str(features.device), unit)
         if points.shape[1] != centers.shape[1]:
-            raise InputError(f"features have {points.shape[1]} dimensions, the fitted ones {centers.shape[1]}.")
+            raise InputError(f"features have {points.shape[1]} dimensions, the fitted features {centers.shape[1]}.")
         fitted = torch.from_numpy(centers).to(points.device)
         origin = fitted.mean(0)
-        found = [label for _, label, _ in _assignments(points - origin, (fitted - origin)[None])]
-        return torch.cat(found, dim=1)[0].cpu().numpy()
+        labels = [label for _, label, _ in _assignments(points - origin, (fitted - origin)[None])]
+        return torch.cat(labels, dim=1)[0].cpu().numpy()
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def _exact_products() -> Iterator[None]:
 
 
 def _points(features: Any, device: str, unit: bool) -> Tensor:
-    """Check features as ``as_features`` does, where they are: float32 (N, D) on the device."""
+    """Check features as ``as_features`` does, and bring them to the device: float32 (N, D)."""
     given = features if isinstance(features, Tensor) else torch.from_numpy(np.ascontiguousarray(features))
     if given.is_complex():
         raise InputTypeError(f"features must be real numbers, not {given.dtype}.")
@@ -84,7 +84,7 @@ def _points(features: Any, device: str, unit: bool) -> Tensor:
     if not finite.all():
         raise InputError(
             f"features must be finite, but {int((~finite).sum())} of {len(finite)} images have NaN, infinite or huge "
-            f"(1e18) ones, image {int(finite.int().argmin())} first: look at the encoder and its input."
+            f"(1e18) values, image {int(finite.int().argmin())} first: look at the encoder and its input."
         )
     return torch.nn.functional.normalize(points, eps=1e-30) if unit else points
 
@@ -108,9 +108,10 @@ def _plus_plus(points: Tensor, k: int, seeds: Sequence[int]) -> Tensor:
 
 
 def _closer(points: Tensor, candidates: Tensor, closest: Tensor, keep: bool = True) -> tuple[Tensor, Tensor]:
-    """Squared distances ``closest`` (S, N) lowered by each candidate row (S, T): their sums float64 (S, T).
+    """Squared distances ``closest`` (S, N) lowered by each candidate row (S, T).
 
-    And themselves (S, T, N), if they are to be kept.
+    Returns:
+        Their sums float64 (S, T), and with ``keep`` the distances themselves (S, T, N).
     """
     rows = points[candidates.flatten()]
     norms = rows.square().sum(1)
@@ -158,7 +159,7 @@ def _lloyd(points: Tensor, centers: Tensor, max_iter: int, threshold: float, uni
 
 
 def _fill(points: Tensor, cluster: int, labels: Tensor, squares: Tensor, counts: Tensor, sums: Tensor) -> None:
-    """Give an empty cluster of one fit, in place, the point farthest from its own center, unless all lie on theirs."""
+    """Give an empty cluster of one fit, in place, the point farthest from its center, unless all are at distance 0."""
     point = int(torch.where(counts[labels] > 1, squares, 0).argmax())
     if squares[point] <= 0:
         return

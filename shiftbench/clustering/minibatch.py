@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans as Sklearn
 
-from shiftbench.clustering.library import Ids, LibraryClusterer, Matrix, Rule, settle
+from shiftbench.clustering.library import Ids, LibraryClusterer, Matrix, Rule, label_by_rows
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,12 @@ class MiniBatchKMeans(LibraryClusterer):
     Attributes:
         batch_size: images per step.
         n_init: starts tried per seed.
+
+    Examples:
+        >>> features = [[0.0], [0.2], [9.0], [9.2]]
+        >>> labels = MiniBatchKMeans().fit(features, k=2, seed=0).labels
+        >>> bool(labels[0] == labels[1] != labels[2] == labels[3])
+        True
     """
 
     batch_size: int = 6000
@@ -24,4 +30,4 @@ class MiniBatchKMeans(LibraryClusterer):
 
     def _fit(self, points: Matrix, k: int, seed: int) -> tuple[Ids, Rule, str]:
         model = Sklearn(k, batch_size=self.batch_size, n_init=self.n_init, random_state=seed).fit(points)
-        return *settle(points, model.cluster_centers_, np.arange(k)), ""
+        return *label_by_rows(points, model.cluster_centers_, np.arange(k)), ""

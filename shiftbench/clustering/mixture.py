@@ -20,10 +20,16 @@ class GaussianMixture(LibraryClusterer):
     """A mixture of k normal distributions; an image belongs to its most probable component.
 
     Attributes:
-        covariance: "diag", "spherical", "tied" or "full". A full one has D (D + 1) / 2 numbers per component, which
-            a few hundred images per cluster cannot tell when D is 512.
+        covariance: "diag", "spherical", "tied" or "full". A full covariance has D (D + 1) / 2 numbers per component,
+            too many to be estimated from a few hundred images per cluster when D is 512.
         max_iter: the most EM iterations; a fit that needs more says so in its note.
         floor: added to each variance, in units of the features' overall variance.
+
+    Examples:
+        >>> features = [[0.0], [0.2], [9.0], [9.2]]
+        >>> labels = GaussianMixture().fit(features, k=2, seed=0).labels
+        >>> bool(labels[0] == labels[1] != labels[2] == labels[3])
+        True
     """
 
     covariance: str = "diag"

@@ -16,7 +16,13 @@ class Spectral(LibraryClusterer):
     """k-means on the smallest eigenvectors of the normalised Laplacian of the neighbour graph.
 
     Attributes:
-        neighbors: edges from each image, to its nearest ones, itself among them.
+        neighbors: edges from each image to its nearest images, itself among them.
+
+    Examples:
+        >>> features = [[0.0], [0.2], [9.0], [9.2]]
+        >>> labels = Spectral(neighbors=2).fit(features, k=2, seed=0).labels
+        >>> bool(labels[0] == labels[1] != labels[2] == labels[3])
+        True
     """
 
     neighbors: int = 10

@@ -11,8 +11,13 @@ from shiftbench.clustering.kmeans import KMeans
 class SphericalKMeans(KMeans):
     """k-means of features brought to length one, with centers of length one.
 
-    Nearest is then what has the largest cosine, and the squared distance to the center is ``2 - 2 cos``. An image
-    whose features are all zero has no direction and goes to cluster 0.
+    The nearest center is then that with the largest cosine, at a squared distance of ``2 - 2 cos``. An image whose
+    features are all zero has no direction and goes to cluster 0.
+
+    Examples:
+        >>> labels = SphericalKMeans().fit([[1.0, 0.0], [9.0, 0.0], [0.0, 1.0]], k=2, seed=0).labels
+        >>> bool(labels[0] == labels[1] != labels[2])
+        True
     """
 
     unit = True

@@ -27,12 +27,18 @@ def load_npz(path: str) -> Dataset:
     """Arrays: ``images`` uint8 (N, H, W, 3) or (N, H, W) and optionally ``labels`` (N,), or the same names with
     ``train_`` and ``test_`` in front.
 
-    Labels are whole numbers, in any numbering, or strings. Without the split in the names a fifth of the images,
-    drawn with a fixed seed, is the test split. Images that are there twice are said, and kept.
+    Labels are whole numbers, in any numbering, or strings. Where the names tell no split, a fifth of the images, drawn
+    with a fixed seed, is the test split. Images that occur twice are reported, and kept.
 
     Raises:
-        InputError: no such file, not an ``.npz`` without pickles, arrays of another shape or dtype, or splits of
-            different classes.
+        InputError: no such file, no ``.npz`` of plain arrays, arrays of another shape or dtype, or splits with different
+            classes.
+
+    Examples:
+        >>> np.savez("photos.npz", images=np.zeros((10, 8, 8), np.uint8), labels=np.arange(10) % 2)
+        >>> dataset = load_npz("photos.npz")
+        >>> len(dataset.train), len(dataset.test), dataset.classes
+        (8, 2, ('0', '1'))
     """
     file = Path(path).expanduser()
     arrays = read_npz(file, KEYS)
@@ -55,10 +61,15 @@ def load_npz(path: str) -> Dataset:
 
 
 def read_npz(file: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
-    """Those of the named arrays that an ``.npz`` holds; others are not read.
+    """The named arrays, as far as an ``.npz`` holds them; other arrays are not read.
 
     Raises:
-        InputError: no such file, or it or an array is not plain numbers or strings.
+        InputError: no such file, or a file or an array that does not hold plain numbers or strings.
+
+    Examples:
+        >>> np.savez("photos.npz", images=np.zeros((10, 8, 8), np.uint8), labels=np.arange(10) % 2)
+        >>> list(read_npz(Path("photos.npz"), ["labels", "weights"]))
+        ['labels']
     """
     try:
         with np.load(file, allow_pickle=False) as archive:
@@ -87,17 +98,17 @@ def _part(arrays: dict[str, np.ndarray], prefix: str, path: str) -> tuple[np.nda
 
 
 def _classes(labels: list[np.ndarray | None], path: str, named: bool) -> np.ndarray:
-    """The different labels, sorted; empty where there are none."""
+    """The distinct labels, sorted; empty where nothing is labelled."""
     known = [np.unique(part) for part in labels if part is not None]
     if len(known) == 1:
-        raise InputError(f"{path!r} has labels for one of its splits only: give both or none.")
+        raise InputError(f"{path!r} has labels for one of its splits only: give labels for both or for none.")
     if not known:
         return np.empty(0, np.int64)
     train, test = known
     if named and not np.array_equal(train, test):
         lone = np.setxor1d(train, test)[0]
         raise InputError(
-            f"{path!r}: train_labels and test_labels hold different classes ({lone} is in one of them only)."
+            f"{path!r}: train_labels and test_labels hold different classes ({lone} is in only one of the two)."
         )
     return np.union1d(train, test)
 

@@ -18,13 +18,18 @@ def load_dataset(name: str, *, fit: str = "train", **options: Any) -> Dataset:
 
     Args:
         name: a name of ``shiftbench list datasets``, or ``package.module:function``.
-        fit: the images that clusters are fitted on: "train", or "train+test" as much of the literature on deep
-            clustering has it for CIFAR and STL-10, since no labels are looked at. The test split is scored either way.
-        options: what that data set takes: ``root`` and ``download`` for official ones, ``path`` for one's own images,
-            ``size`` where it can be chosen.
+        fit: the images that clusters are fitted on: "train", or "train+test", which is common in the literature on deep
+            clustering for CIFAR and STL-10, since no labels are used. The test split is scored in both cases.
+        options: what that data set takes: ``root`` and ``download`` for official data sets, ``path`` for images of your
+            own, ``size`` where it can be chosen.
 
     Raises:
-        InputError: no such data set or option, or its files are missing or damaged.
+        InputError: no such data set or option, or files that are missing or damaged.
+
+    Examples:
+        >>> digits = load_dataset("digits")
+        >>> digits.train.images.shape, len(digits.test), digits.classes[:3]
+        (torch.Size([1437, 3, 32, 32]), 360, ('0', '1', '2'))
     """
     load = DATASETS.load(name)
     _check_options(name, load, options)
@@ -36,7 +41,7 @@ def load_dataset(name: str, *, fit: str = "train", **options: Any) -> Dataset:
 
 def _check_options(name: str, load: Any, options: dict[str, Any]) -> None:
     parameters = inspect.signature(load).parameters
-    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     for option in options:
         if option not in parameters:

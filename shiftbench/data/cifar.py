@@ -39,18 +39,32 @@ def load_cifar10(root: str | None = None, download: bool = False) -> Dataset:
         download: fetch what is not there.
 
     Raises:
-        InputError: the batches are not there, or are not the official files.
+        InputError: batches that are missing, or that are not the official files.
+
+    Examples:
+        >>> load_cifar10("data").test.images.shape  # doctest: +SKIP
+        torch.Size([10000, 3, 32, 32])
     """
     return _load("cifar10", "cifar10", ("labels", "label_names"), root, download)
 
 
 def load_cifar100(root: str | None = None, download: bool = False) -> Dataset:
-    """CIFAR-100 with its 100 classes, from ``cifar-100-python``; otherwise as :func:`load_cifar10`."""
+    """CIFAR-100 with its 100 classes, from ``cifar-100-python``; otherwise as :func:`load_cifar10`.
+
+    Examples:
+        >>> len(load_cifar100("data").classes)  # doctest: +SKIP
+        100
+    """
     return _load("cifar100", "cifar100", ("fine_labels", "fine_label_names"), root, download)
 
 
 def load_cifar100_20(root: str | None = None, download: bool = False) -> Dataset:
-    """CIFAR-100 with its 20 superclasses, from ``cifar-100-python``; otherwise as :func:`load_cifar10`."""
+    """CIFAR-100 with its 20 superclasses, from ``cifar-100-python``; otherwise as :func:`load_cifar10`.
+
+    Examples:
+        >>> len(load_cifar100_20("data").classes)  # doctest: +SKIP
+        20
+    """
     return _load("cifar100_20", "cifar100", ("coarse_labels", "coarse_label_names"), root, download)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from shiftbench.corruptions import SEVERITIES, corrupt
 from shiftbench.data.lookup import (
-    FEWEST,
+    FEWEST_CLASSES,
     NotFoundError,
     Samples,
     class_files,
@@ -31,11 +31,18 @@ from shiftbench.runtime.console import say
 from shiftbench.runtime.digests import file_digests
 
 CITATION = "Hendrycks & Dietterich 2019, arXiv:1903.12261"
-GROUPS = ("noise", "blur", "weather", "digital", "extra")  # the tar files of ImageNet-C, and folders of some copies
+ARCHIVES = ("noise", "blur", "weather", "digital", "extra")  # the tar files of ImageNet-C, folders in some copies
 
 
 def corruption_samples(dataset: Dataset, table: str, seed: int) -> Samples:
-    """Every registered corruption at 5 severities, drawn by the image's position in the test split."""
+    """Every registered corruption at 5 severities, drawn by the image's position in the test split.
+
+    Examples:
+        >>> from shiftbench.data.base import load_dataset
+        >>> digits = load_dataset("digits")
+        >>> len(corruption_samples(digits, table="cifar", seed=0))  # 19 corruptions, 5 severities
+        95
+    """
     rows = np.arange(len(dataset.test))
     return {
         Condition("corruption", name, severity, table): Sample(
@@ -58,7 +65,13 @@ def load_cifar_c(path: str | Path, corruption: str, severity: int) -> Split:
         uint8 (N, 3, H, W), mapped from the file, in the order of the clean test split; and the labels.
 
     Raises:
-        InputError: a file is missing, damaged or of another shape, or the severity is none.
+        InputError: a file that is missing, damaged or of another shape, or a severity that does not exist.
+
+    Examples:
+        >>> from shiftbench.corruptions.export import write_set
+        >>> _ = write_set("set", torch.zeros(2, 3, 32, 32, dtype=torch.uint8), [0, 1], names=["fog"])
+        >>> load_cifar_c("set", "fog", severity=3).images.shape
+        torch.Size([2, 3, 32, 32])
     """
     if severity not in SEVERITIES:
         raise InputError(f"severity must be 1, 2, 3, 4 or 5, not {severity!r}.")
@@ -102,7 +115,7 @@ def _array_sample(path: Path, name: str, severity: int, dataset: Dataset) -> Sam
             f"{name}.npy in {str(path)!r} holds {len(split):,} images per severity; the test split of {dataset.name} "
             f"has {len(dataset.test):,}."
         )
-    # One class here for each class there, since the labels of CIFAR-100-C are the 100 fine ones.
+    # Each class there must be within one class here; the labels of CIFAR-100-C are the 100 fine classes.
     pairs = np.unique(np.stack([split.labels, dataset.test.labels]), axis=1)  # type: ignore[list-item]
     if len(np.unique(pairs[0])) != pairs.shape[1]:
         raise InputError(f"{str(path / 'labels.npy')!r}: not the labels of {dataset.name}'s test split in its order.")
@@ -114,17 +127,17 @@ def _array_sample(path: Path, name: str, severity: int, dataset: Dataset) -> Sam
 def _folders(shift: str, folder: str) -> Callable[[Dataset, str, int], Samples]:
     def samples(dataset: Dataset, table: str, seed: int) -> Samples:
         path = find(dataset, shift, [folder, shift], f"Unpack the official tar files of {folder} there.")
-        found = {name: _corruption_folder(path, name) for name in CORRUPTIONS}
+        parents = {name: _corruption_folder(path, name) for name in CORRUPTIONS}
         folders = {
             Condition(shift, name, severity, "official"): where / str(severity)
-            for name, where in found.items()
+            for name, where in parents.items()
             if where
             for severity in SEVERITIES
             if (where / str(severity)).is_dir()
         }
         _announce(shift, path, list(dict.fromkeys(condition.corruption for condition in folders)))
         files = _Files(next(iter(folders.values())), shift, dataset)
-        if (common := len(np.unique(files.labels))) < min(FEWEST, len(dataset.classes)):
+        if (common := len(np.unique(files.labels))) < min(FEWEST_CLASSES, len(dataset.classes)):
             return too_few(shift, common, dataset)
         return {files.of(condition): files.sample(where) for condition, where in folders.items()}
 
@@ -132,27 +145,29 @@ def _folders(shift: str, folder: str) -> Callable[[Dataset, str, int], Samples]:
 
 
 def _corruption_folder(path: Path, name: str) -> Path | None:
-    return next((where for where in (path / name, *(path / group / name for group in GROUPS)) if where.is_dir()), None)
+    return next(
+        (where for where in (path / name, *(path / group / name for group in ARCHIVES)) if where.is_dir()), None
+    )
 
 
 class _Files:
-    """The files of one severity's folder, which have the same names in all others: millions, so listed only once.
+    """The files of a severity's folder. They have the same names in all such folders, so millions are listed once only.
 
     Args:
-        first: one folder of SEVERITY/CLASS/FILE.
+        first: such a folder, with CLASS/FILE inside.
         shift: its name.
         dataset: what it is a shift of.
     """
 
     def __init__(self, first: Path, shift: str, dataset: Dataset) -> None:
         index = class_index(dataset)
-        found, names = class_files(first, index)
-        if not found:
+        files, names = class_files(first, index)
+        if not files:
             raise InputError(f"No images of the classes of {dataset.name} in {str(first)!r}: CLASS/*.JPEG are needed.")
-        self.names = ["/".join(file.rsplit(os.sep, 2)[1:]) for file in found]
+        self.names = ["/".join(file.rsplit(os.sep, 2)[1:]) for file in files]
         self.labels = np.array([index[name] for name in names], dtype=np.int64)
         self.size = dataset.test.images.shape[-1]
-        self.rows = _test_rows(dataset, found, self.labels)
+        self.rows = _test_rows(dataset, files, self.labels)
         if self.rows is None:
             say(f"{shift}: its files cannot be matched to {dataset.name}'s test images, so it is not paired")
             whole = np.array_equal(np.unique(self.labels), np.unique(dataset.test.labels))  # type: ignore[arg-type]
@@ -162,18 +177,19 @@ class _Files:
             whole = len(self.rows) == len(dataset.test)
         self.split = "test" if whole else f"test[{shift}]"
         if not whole:
-            what = f"{len(found):,} images of {len(np.unique(self.labels)):,} classes"
-            say(f"{shift} has {what} and is compared on {'them' if self.rows is not None else 'these classes'} alone")
+            what = f"{len(files):,} images of {len(np.unique(self.labels)):,} classes"
+            compared = "images" if self.rows is not None else "classes"
+            say(f"{shift} has {what} and is compared on these {compared} alone")
 
     def of(self, condition: Condition) -> Condition:
         """The condition, with what it can be compared to."""
         return replace(condition, split=self.split)
 
     def sample(self, folder: Path) -> Sample:
-        """The images of one severity's folder.
+        """The images of a severity's folder.
 
         Raises:
-            InputError: a class lacks.
+            InputError: a class is missing.
         """
         for name in {name.partition("/")[0]: name for name in reversed(self.names)}.values():
             if not (folder / name).is_file():
@@ -182,9 +198,9 @@ class _Files:
 
 
 class _Below(ImageFiles):
-    """Files of given names below a folder; their paths are put together when they are needed.
+    """Files of given names below a folder; their paths are made when they are needed.
 
-    They are at the size of the test images' crop, so that they are not cropped again.
+    The images already have the size of the test images' crop, so they are not cropped again.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], size: int) -> None:
@@ -212,7 +228,7 @@ class _Paths(Sequence[str]):
 def _test_rows(dataset: Dataset, files: Sequence[str], labels: np.ndarray) -> np.ndarray | None:
     """int64 (N,): the test image that each file is a version of; None where that cannot be told.
 
-    By class and file name; where the test images are in memory by their order, which is that of the names.
+    By class and file name. Where the test images are in memory, by their order, which is that of the names.
     """
     if not isinstance(dataset.test.images, ImageFiles):
         return within_classes(dataset, labels)
@@ -223,7 +239,7 @@ def _test_rows(dataset: Dataset, files: Sequence[str], labels: np.ndarray) -> np
 
 
 def _announce(shift: str, path: Path, names: Sequence[str]) -> None:
-    """Say which corruptions are there where the official ones are not all."""
+    """Say which corruptions there are, where some of the official corruptions are missing."""
     common = CORRUPTIONS.names("common")
     if not names:
         raise NotFoundError(f"Shift {shift!r}: {str(path)!r} holds none of the corruptions ({', '.join(common)}).")

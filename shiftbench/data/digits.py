@@ -19,11 +19,16 @@ def load(root: str | None = None, size: int = SIZE) -> Dataset:
     whose integer arithmetic gives the same bytes on every machine.
 
     Args:
-        root: where the files of their shifts (MNIST, USPS) are looked for; the digits themselves need none.
+        root: the folder in which the files of their shifts (MNIST, USPS) are looked for; the digits need no file.
         size: height and width.
 
     Raises:
-        InputError: ``size`` is no number of pixels.
+        InputError: a ``size`` that is no number of pixels.
+
+    Examples:
+        >>> digits = load(size=16)
+        >>> digits.test.images.shape, digits.test.labels[:3]
+        (torch.Size([360, 3, 16, 16]), array([1, 4, 8]))
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

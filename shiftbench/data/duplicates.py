@@ -1,4 +1,4 @@
-"""Images that are there twice: said, never refused."""
+"""Images that occur twice: they are reported, never refused."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ TAIL = 4096  # bytes at the end of a file, which tell most files of one size apa
 
 
 def warn(name: str, train: Sequence[Hashable], test: Sequence[Hashable]) -> None:
-    """Say how many images are copies within their split, and how many test images are in train too.
+    """Say how many images are copies within their split, and how many test images are also in train.
 
     Args:
         name: of the data set.
-        train, test: one value per image, equal where the images are.
+        train, test: a value for each image, equal for equal images.
     """
     copies = sum(len(part) - len(set(part)) for part in (train, test))
     fitted = set(train)
-    leaked = sum(one in fitted for one in test)
+    leaked = sum(image in fitted for image in test)
     if copies:
         say(f"{name}: {copies:,} of {len(train) + len(test):,} images are copies of others in their split.")
     if leaked:
@@ -34,14 +34,14 @@ def warn(name: str, train: Sequence[Hashable], test: Sequence[Hashable]) -> None
 
 
 def of_pixels(images: np.ndarray) -> list[Hashable]:
-    """One value per image of uint8 (N, ...), equal where all pixels are."""
+    """A value for each image of uint8 (N, ...), equal where all pixels are equal."""
     return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
 
 
 def of_files(files: Sequence[File]) -> list[Hashable]:
-    """One value per file, equal where all bytes are; values of two calls do not compare.
+    """A value for each file, equal where all bytes are equal; values of two calls do not compare.
 
-    Only files of one size and one ending are read whole.
+    Only files with the same size and the same last bytes are read as a whole.
     """
     keys: list[tuple[Hashable, ...]] = [(Path(file).stat().st_size,) for file in files]
     steps: tuple[Callable[[File], bytes | str], ...] = (_tail, _sha256)

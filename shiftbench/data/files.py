@@ -21,9 +21,9 @@ def load_folder(path: str, size: int = 32) -> Dataset:
     """Images in folders: ``PATH/train/CLASS/*`` and ``PATH/test/CLASS/*`` (or ``val``), or ``PATH/CLASS/*``, or
     unlabelled ``PATH/*``. Class folders may have folders inside.
 
-    Without train and test a fifth of the images, drawn with a fixed seed, is the test split. Images that together
-    take up to 1.5 GB decoded are kept in memory, more are decoded while they are used. Files that are there twice
-    are said, and kept.
+    Without train and test, a fifth of the images, drawn with a fixed seed, is the test split. Images that together take
+    up to 1.5 GB decoded are kept in memory; more are decoded while they are used. Files that occur twice are reported,
+    and kept.
 
     Args:
         path: the folder.
@@ -31,7 +31,17 @@ def load_folder(path: str, size: int = 32) -> Dataset:
 
     Raises:
         InputError: no such folder, no images in it or in one of its class folders, classes that differ between the
-            splits, or an unreadable image.
+            splits, or an image that cannot be read.
+
+    Examples:
+        >>> from PIL import Image
+        >>> for name in ("cat", "dog"):
+        ...     Path("photos", name).mkdir(parents=True)
+        ...     for i in range(3):
+        ...         Image.new("RGB", (40, 30), (i, 0, 0)).save(f"photos/{name}/{i}.png")
+        >>> dataset = load_folder("photos", size=16)
+        >>> dataset.train.images.shape, dataset.classes
+        (torch.Size([5, 3, 16, 16]), ('cat', 'dog'))
     """
     check_size(size)
     root = Path(path).expanduser()
@@ -41,7 +51,7 @@ def load_folder(path: str, size: int = 32) -> Dataset:
     name = root.resolve().name
     same = duplicates.of_files([file for _, file in (*train, *test)])
     duplicates.warn(name, same[: len(train)], same[len(train) :])
-    classes = sorted({one for one, _ in (*train, *test) if one})
+    classes = sorted({label for label, _ in (*train, *test) if label})
     images = load(*(ImageFiles([file for _, file in part], size, centre_square) for part in (train, test)))
     return Dataset(name, _split(images[0], train, classes), _split(images[1], test, classes), tuple(classes))
 
@@ -49,13 +59,14 @@ def load_folder(path: str, size: int = 32) -> Dataset:
 def _parts(root: Path) -> tuple[Listed, Listed]:
     parts = [name for name in ("train", "test", "val") if (root / name).is_dir()][:2]
     if not parts:
-        found = _list(root)
-        fit, score = divide(len(found))
-        return [found[i] for i in fit], [found[i] for i in score]
+        images = _list(root)
+        fit, score = divide(len(images))
+        return [images[i] for i in fit], [images[i] for i in score]
     if len(parts) < 2 or parts[0] != "train":
         raise InputError(f"{str(root)!r} holds {' and '.join(parts)}; train, and test or val beside it, are needed.")
     train, test = (_list(root / name) for name in parts)
-    _check_classes(root, {name: {one for one, _ in found} for name, found in zip(parts, (train, test), strict=True)})
+    labels = ({label for label, _ in part} for part in (train, test))
+    _check_classes(root, dict(zip(parts, labels, strict=True)))
     return train, test
 
 
@@ -76,15 +87,17 @@ def _list(folder: Path) -> Listed:
     beside = image_files(folder)
     classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if beside and classes:
-        raise InputError(f"{str(folder)!r} holds images beside folders ({classes[0]!r}): sort them one way.")
+        raise InputError(
+            f"{str(folder)!r} holds images beside folders ({classes[0]!r}): move them into folders, or out."
+        )
     inside = {name: image_files(folder / name, below=True) for name in classes}
     empty = [name for name, files in inside.items() if not files]
     if empty and len(empty) < len(classes):
         raise InputError(f"The class folder {str(folder / empty[0])!r} holds no images: remove it or fill it.")
-    found = [("", file) for file in beside] + [(name, file) for name, files in inside.items() for file in files]
-    if not found:
+    images = [("", file) for file in beside] + [(name, file) for name, files in inside.items() for file in files]
+    if not images:
         raise InputError(f"No images in {str(folder)!r}: CLASS/*{{{','.join(SUFFIXES)}}} are looked for.")
-    return found
+    return images
 
 
 def _split(images: Images, part: Listed, classes: list[str]) -> Split:

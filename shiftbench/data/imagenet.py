@@ -43,12 +43,16 @@ OFFICIAL = {  # numbers of train and test images
 
 @cache
 def imagenet_names() -> dict[str, str]:
-    """WordNet id -> name of the 1,000 classes of ILSVRC2012, sorted by id, each name once.
+    """WordNet id -> name of the 1,000 classes of ILSVRC2012, sorted by id; all names differ.
 
-    The names are the first lemmas of the synsets; where two classes share one ("crane"), the id is added.
+    A name is the first lemma of the synset; where two classes share a name ("crane"), the id is added.
+
+    Examples:
+        >>> len(imagenet_names()), imagenet_names()["n01440764"]
+        (1000, 'tench')
     """
     with as_file(package_files("shiftbench.data") / "imagenet_classes.tsv") as file:
-        return _distinct(_table(file))
+        return _distinct(_tab_separated(file))
 
 
 def load_imagenet(
@@ -65,14 +69,19 @@ def load_imagenet(
         root: the folder that holds ``imagenet/train`` and ``imagenet/val``, or ``train`` and ``val`` themselves;
             default ``$SHIFTBENCH_DATA``, else ``data``.
         size: height and width: the shorter side is resized to 256/224 of it and the centre square is cut out.
-        classes: WordNet ids of the classes to keep, in the order of the labels, or a text file with one at the start
+        classes: WordNet ids of the classes to keep, in the order of the labels, or a text file with an id at the start
             of each line; default all 1,000, sorted. Folders of other classes need not be there.
 
     Returns:
         Labels follow the order of the classes; ``ids`` are the WordNet ids.
 
     Raises:
-        InputError: a class folder is missing or empty, val is not sorted into class folders, or an id is unknown.
+        InputError: a class folder that is missing or empty, a val that is not sorted into class folders, or an unknown
+            id.
+
+    Examples:
+        >>> load_imagenet("data", classes=["n01440764", "n01443537"]).classes  # doctest: +SKIP
+        ('tench', 'goldfish')
     """
     known = imagenet_names()
     if classes is None:
@@ -86,12 +95,22 @@ def load_imagenet(
 
 
 def load_imagenet10(root: str | None = None, size: int = 224, download: bool = False) -> Dataset:
-    """ImageNet-10 (Chang et al. 2017): ten classes of ImageNet, alone or within all of it; see :func:`load_imagenet`."""
+    """ImageNet-10 (Chang et al. 2017): ten classes of ImageNet, alone or within all of it; see :func:`load_imagenet`.
+
+    Examples:
+        >>> len(load_imagenet10("data").test)  # doctest: +SKIP
+        500
+    """
     return _load("imagenet10", IMAGENET10, root, size, download)
 
 
 def load_imagenet_dogs15(root: str | None = None, size: int = 224, download: bool = False) -> Dataset:
-    """ImageNet-Dogs-15 (Chang et al. 2017): fifteen breeds, alone or within ImageNet; see :func:`load_imagenet`."""
+    """ImageNet-Dogs-15 (Chang et al. 2017): fifteen breeds, alone or within ImageNet; see :func:`load_imagenet`.
+
+    Examples:
+        >>> len(load_imagenet_dogs15("data").test)  # doctest: +SKIP
+        750
+    """
     return _load("imagenet_dogs15", IMAGENET_DOGS15, root, size, download)
 
 
@@ -101,18 +120,22 @@ def load_tiny_imagenet(root: str | None = None, size: int = 64, download: bool =
     Args:
         root: the folder that holds ``tiny-imagenet-200`` as it is unpacked; default ``$SHIFTBENCH_DATA``, else ``data``.
         size: height and width that the images are resized to.
-        download: where it is not there, an error that says how to get it.
+        download: nothing can be downloaded: where the files are missing, an error says how to get them.
 
     Returns:
         Labels follow the sorted WordNet ids, which are the ``ids``.
 
     Raises:
-        InputError: something is missing, or a val image has no or an unknown label.
+        InputError: missing files, or a val image without a label or with an unknown label.
+
+    Examples:
+        >>> load_tiny_imagenet("data").test.images.shape  # doctest: +SKIP
+        torch.Size([10000, 3, 64, 64])
     """
     check_size(size)
     folder = locate("tiny_imagenet", root, download)
     ids = tuple(sorted((folder / "wnids.txt").read_text(encoding="utf-8").split()))
-    names = _table(folder / "words.txt")
+    names = _tab_separated(folder / "words.txt")
     classes = {wnid: names.get(wnid, wnid).split(",")[0] for wnid in ids}
     train = _class_files(folder / "train", ids, "images")
     test = _annotated_files(folder / "val", ids)
@@ -151,10 +174,10 @@ def _dataset(
     classes: dict[str, str],
     root: str | None,
 ) -> Dataset:
-    found, official = tuple(map(len, images)), OFFICIAL.get(name)
-    if official and found != official:
+    sizes, official = tuple(map(len, images)), OFFICIAL.get(name)
+    if official and sizes != official:
         say(
-            f"{name}: {found[0]:,} train and {found[1]:,} test images; the official set has {official[0]:,} and "
+            f"{name}: {sizes[0]:,} train and {sizes[1]:,} test images; the official set has {official[0]:,} and "
             f"{official[1]:,}, so results compare with nobody else's."
         )
     train, test = map(Split, images, labels)
@@ -173,18 +196,18 @@ def _class_files(folder: Path, ids: Sequence[str], inner: str = "") -> Labelled:
     counts = []
     with progress(f"Listing {folder}", len(ids)) as advance:
         for wnid in ids:
-            found = image_files(folder / wnid / inner)
-            if not found:
+            images = image_files(folder / wnid / inner)
+            if not images:
                 raise InputError(f"The class folder {str(folder / wnid / inner)!r} holds no images.")
-            files += found
-            counts.append(len(found))
+            files += images
+            counts.append(len(images))
             advance()
     return files, np.repeat(np.arange(len(ids)), counts)
 
 
 def _annotated_files(folder: Path, ids: Sequence[str]) -> Labelled:
     """Tiny-ImageNet's val: the images in ``folder/images``, labelled in ``folder/val_annotations.txt``."""
-    known = _table(folder / "val_annotations.txt")
+    known = _tab_separated(folder / "val_annotations.txt")
     index = {wnid: label for label, wnid in enumerate(ids)}
     files = image_files(folder / "images")
     wnids = [known.get(Path(file).name, "").split("\t")[0] for file in files]
@@ -195,13 +218,13 @@ def _annotated_files(folder: Path, ids: Sequence[str]) -> Labelled:
     return files, np.array([index[wnid] for wnid in wnids], dtype=np.int64)
 
 
-def _table(file: Path) -> dict[str, str]:
-    """What stands before the first tab of each line -> what stands after it."""
+def _tab_separated(file: Path) -> dict[str, str]:
+    """The text before the first tab of each line -> the text after it."""
     lines = file.read_text(encoding="utf-8").splitlines()
     return {key: value for key, tab, value in (line.partition("\t") for line in lines) if tab}
 
 
 def _distinct(names: dict[str, str]) -> dict[str, str]:
-    """Names of classes by id, with the id added to those that several classes have."""
+    """Names of classes by id, with the id added to names that several classes have."""
     count = Counter(names.values())
     return {wnid: f"{name} ({wnid})" if count[name] > 1 else name for wnid, name in names.items()}

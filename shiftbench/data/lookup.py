@@ -1,4 +1,4 @@
-"""What the shifts share: where their files are, and how their classes become the data set's."""
+"""What shifts have in common: where their files are, and how their classes become those of the data set."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from shiftbench.runtime.console import say
 
 Samples = dict[Condition, Sample | Skipped]
 
-FEWEST = 3  # classes in common: with fewer a clustering has next to nothing to get wrong
+FEWEST_CLASSES = 3  # in common: with fewer, hardly any clustering is wrong
 NAMED = 20  # class names that one message lists
-WNIDS = "any set of ImageNet classes"  # in Shift.data: whatever knows its classes by WordNet ids
+WNIDS = "any set of ImageNet classes"  # in Shift.data: every data set whose classes have WordNet ids
 WNID = re.compile(r"n\d{8}")
 
 
@@ -31,13 +31,13 @@ def find(dataset: Dataset, shift: str, names: Sequence[str], advice: str) -> Pat
     """The file or folder of a shift, whatever the case, dots and dashes of its name.
 
     Args:
-        dataset: its ``root`` is looked through; without one ``$SHIFTBENCH_DATA``, else ``data``.
+        dataset: its ``root`` is searched; where that is None, ``$SHIFTBENCH_DATA``, else ``data``.
         shift: for the message.
-        names: the paths below the root that it may have, the official one first. A ``/`` separates folders.
+        names: the paths below the root that it may have, the official path first. A ``/`` separates folders.
         advice: how to get it.
 
     Raises:
-        NotFoundError: none of them is there.
+        NotFoundError: none of these paths exists.
     """
     root = data_root(dataset.root)
     for name in names:
@@ -58,13 +58,13 @@ def class_index(dataset: Dataset) -> dict[str, int]:
 
 
 def has_wnids(dataset: Dataset) -> bool:
-    """Whether its classes are known by their WordNet ids, as ImageNet's are."""
+    """Whether its classes have WordNet ids, as those of ImageNet have."""
     ids = dataset.ids or dataset.classes
     return bool(ids) and all(WNID.fullmatch(name) for name in ids)
 
 
 def fits(shift: Shift, dataset: Dataset) -> bool:
-    """Whether a data set is one of those that a shift is a shift of."""
+    """Whether a shift is a shift of this data set."""
     return not shift.data or dataset.name in shift.data or (WNIDS in shift.data and has_wnids(dataset))
 
 
@@ -78,7 +78,8 @@ def other_pictures(shift: str, dataset: Dataset, images: Images, labels: np.ndar
         labels: int64 (N,), the data set's class indices; -1 for images of no class of it, which are left out.
 
     Returns:
-        One condition. Where classes lack, its split is ``test[SHIFT]``; with fewer than three it is skipped.
+        A single condition. Where classes are missing, its split is ``test[SHIFT]``; with fewer than three classes it is
+        skipped.
     """
     assert dataset.test.labels is not None, "without labels there are no classes in common"
     here = np.unique(dataset.test.labels)
@@ -87,19 +88,21 @@ def other_pictures(shift: str, dataset: Dataset, images: Images, labels: np.ndar
         images, labels = take(images, np.flatnonzero(kept)), labels[kept]
     present = np.unique(labels)
     whole = len(present) == len(here)
-    if not whole and len(present) < FEWEST:
+    if not whole and len(present) < FEWEST_CLASSES:
         return too_few(shift, len(present), dataset)
     if not whole:
         names = [dataset.classes[i] for i in present[:NAMED]] + ["…"] * (len(present) > NAMED)
         remain = f"{len(present):,} of the {len(here):,} classes of {dataset.name}"
-        say(f"{shift} has {remain} and is compared on them alone: {', '.join(names)}")
+        say(f"{shift} has {remain} and is compared on these alone: {', '.join(names)}")
     condition = Condition(shift, split="test" if whole else f"test[{shift}]")
     return {condition: Sample(labels, None, images)}
 
 
 def too_few(shift: str, common: int, dataset: Dataset) -> Samples:
-    """A shift that has so few of the data set's classes that it is not scored."""
-    reason = f"{shift} has {common} of the {len(dataset.classes):,} classes of {dataset.name}; {FEWEST} are needed"
+    """A shift with so few of the data set's classes that it is not scored."""
+    reason = (
+        f"{shift} has {common} of the {len(dataset.classes):,} classes of {dataset.name}; {FEWEST_CLASSES} are needed"
+    )
     return {Condition(shift): Skipped(reason)}
 
 
@@ -107,21 +110,21 @@ def class_files(folder: Path, keep: Container[str] | None = None, skip: str = ""
     """The images in the class folders below a folder, class by class, in the order of their names.
 
     Args:
-        folder: holds one folder per class.
-        keep: names of the class folders that are looked into; None for all.
-        skip: files whose names begin so are left out.
+        folder: holds a folder for each class.
+        keep: names of the class folders that are searched; None for all.
+        skip: files whose names begin with this are left out; "" for none.
 
     Returns:
         N files, and the names of their N class folders.
     """
-    found = [
+    pairs = [
         (file.path, entry.name)
         for entry in _listed(folder)
         if (keep is None or entry.name in keep) and entry.is_dir()
         for file in _listed(entry.path)
         if file.name.lower().endswith(SUFFIXES) and not (skip and file.name.startswith(skip))
     ]
-    return [file for file, _ in found], [name for _, name in found]
+    return [file for file, _ in pairs], [name for _, name in pairs]
 
 
 def within_classes(dataset: Dataset, labels: np.ndarray) -> np.ndarray | None:
@@ -135,7 +138,7 @@ def within_classes(dataset: Dataset, labels: np.ndarray) -> np.ndarray | None:
         int64 (N,), a permutation; None where the numbers of images of the classes differ.
     """
     assert dataset.test.labels is not None
-    theirs, ours = (np.argsort(one, kind="stable") for one in (labels, dataset.test.labels))
+    theirs, ours = (np.argsort(classes, kind="stable") for classes in (labels, dataset.test.labels))
     if not np.array_equal(labels[theirs], dataset.test.labels[ours]):
         return None
     rows = np.empty_like(ours)
@@ -144,7 +147,7 @@ def within_classes(dataset: Dataset, labels: np.ndarray) -> np.ndarray | None:
 
 
 def decoder(dataset: Dataset) -> Callable[[File, int], np.ndarray]:
-    """How photographs are cut for a data set: as ImageNet is evaluated where it is one of its kind."""
+    """How photographs are cut for a data set: as ImageNet is evaluated, where it is ImageNet or a part of it."""
     return centre_crop if dataset.name.startswith("imagenet") else centre_square
 
 

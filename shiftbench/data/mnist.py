@@ -18,7 +18,7 @@ DIGITS = tuple("0123456789")
 GARMENTS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 FILES = {"train": "train", "test": "t10k"}  # how the idx files name the splits
 
-# Of the idx files themselves, compressed by whomever; torchvision publishes those of its own .gz files.
+# Of the idx files themselves, which anyone may have compressed; torchvision publishes those of its own .gz files.
 IDX_MD5 = {
     "mnist": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -48,13 +48,22 @@ def load_mnist(root: str | None = None, size: int | None = None, download: bool 
         download: fetch what is not there.
 
     Raises:
-        InputError: files are missing or not the official ones.
+        InputError: files that are missing or not the official files.
+
+    Examples:
+        >>> load_mnist("data").test.images.shape  # doctest: +SKIP
+        torch.Size([10000, 3, 28, 28])
     """
     return _load_idx("mnist", DIGITS, root, size, download)
 
 
 def load_fashion_mnist(root: str | None = None, size: int | None = None, download: bool = False) -> Dataset:
-    """Fashion-MNIST (Xiao et al. 2017): 60,000 garments to fit on and 10,000 to score; see :func:`load_mnist`."""
+    """Fashion-MNIST (Xiao et al. 2017): 60,000 garments to fit on and 10,000 to score; see :func:`load_mnist`.
+
+    Examples:
+        >>> load_fashion_mnist("data").classes[0]  # doctest: +SKIP
+        'T-shirt/top'
+    """
     return _load_idx("fashion_mnist", GARMENTS, root, size, download)
 
 
@@ -62,7 +71,7 @@ def load_usps(root: str | None = None, size: int | None = None, download: bool =
     """USPS (Hull 1994): 7,291 digits to fit on and 2,007 to score, uint8 (N, 3, 16, 16), official order.
 
     Read from ``usps.bz2`` and ``usps.t.bz2`` of the LIBSVM collection, in ``USPS`` or beside the other data sets; their
-    values in -1..1 become 0..255 by cutting off decimals, as in torchvision.
+    values in -1..1 become 0..255 without decimals, as in torchvision.
 
     Args:
         root: the folder with all data sets; default ``$SHIFTBENCH_DATA``, else ``data``.
@@ -70,7 +79,11 @@ def load_usps(root: str | None = None, size: int | None = None, download: bool =
         download: fetch what is not there.
 
     Raises:
-        InputError: files are missing or not the official ones.
+        InputError: files that are missing or not the official files.
+
+    Examples:
+        >>> load_usps("data", size=32).test.images.shape  # doctest: +SKIP
+        torch.Size([2007, 3, 32, 32])
     """
     folder = locate("usps", root, download)
     train, test = (_read_libsvm(folder / name, md5, size) for name, md5 in USPS_MD5.items())
@@ -84,7 +97,7 @@ def _load_idx(name: str, classes: tuple[str, ...], root: str | None, size: int |
 
 
 def read_split(name: str, folder: Path, split: str, size: int | None = None) -> Split:
-    """One split of a data set in idx files.
+    """A split of a data set in idx files.
 
     Args:
         name: "mnist" or "fashion_mnist".
@@ -93,7 +106,11 @@ def read_split(name: str, folder: Path, split: str, size: int | None = None) -> 
         size: height and width that the images are resized to; None for as they are.
 
     Raises:
-        InputError: a file lacks or is not the official one.
+        InputError: a file that is missing or not the official file.
+
+    Examples:
+        >>> len(read_split("mnist", Path("data/MNIST/raw"), "test"))  # doctest: +SKIP
+        10000
     """
     images = _read_idx(name, folder / f"{FILES[split]}-images-idx3-ubyte", 3)
     labels = _read_idx(name, folder / f"{FILES[split]}-labels-idx1-ubyte", 1)
@@ -101,7 +118,7 @@ def read_split(name: str, folder: Path, split: str, size: int | None = None) -> 
 
 
 def _read_idx(name: str, file: Path, dimensions: int) -> np.ndarray:
-    """The array in an idx file (LeCun): four bytes that name type and dimensions, big-endian sizes, then values."""
+    """The array in an idx file (LeCun): four bytes for type and dimensions, big-endian sizes, then the values."""
     packed = file.with_name(f"{file.name}.gz")
     content = read_checked(packed if packed.exists() else file, IDX_MD5[name][file.name])
     header = 4 * (1 + dimensions)

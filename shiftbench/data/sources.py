@@ -22,10 +22,14 @@ class Source:
     """What the official distribution of a data set looks like on a disk.
 
     Attributes:
-        folders: where it may be below the root, the best first.
-        files: patterns that must each match something in one of these folders.
-        by_hand: how to get it there oneself.
+        folders: where it may be below the root, the preferred folder first.
+        files: patterns, each of which must match something in one of these folders.
+        by_hand: how to get it by hand.
         fetch: (root, ``torchvision.datasets``) -> None, downloads it; None where torchvision cannot.
+
+    Examples:
+        >>> SOURCES["cifar10"].folders
+        ('cifar-10-batches-py',)
     """
 
     folders: tuple[str, ...]
@@ -102,9 +106,13 @@ class Status(NamedTuple):
     """Whether a data set is there.
 
     Attributes:
-        found: all its folders and files are there; their content is not looked at.
-        where: the folder they are in, or where they were looked for.
-        advice: what to do, empty where it is found.
+        found: whether all its folders and files are there; their content is not read.
+        where: the folder that holds them, or the folder in which they were looked for.
+        advice: what to do; empty where all is there.
+
+    Examples:
+        >>> status("digits")
+        Status(found=True, where='in scikit-learn', advice='')
     """
 
     found: bool
@@ -121,10 +129,14 @@ def status(name: str, root: str | None = None) -> Status:
 
     Raises:
         InputError: there is no such data set.
+
+    Examples:
+        >>> status("cifar10", root="nowhere").found
+        False
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
-    if name not in SOURCES:  # nothing to look for, or nobody but a plugin knows where
+    if name not in SOURCES:  # nothing to look for, or a plugin's data set, of which only the plugin knows
         return Status(True, EVERYWHERE.get(name, DATASETS[name].target), "")
     base = data_root(root)
     folder = _folder(SOURCES[name], base)
@@ -132,7 +144,12 @@ def status(name: str, root: str | None = None) -> Status:
 
 
 def data_root(root: str | None) -> Path:
-    """The folder with everybody's data sets: ``root``, else ``$SHIFTBENCH_DATA``, else ``data``."""
+    """The folder with all data sets: ``root``, else ``$SHIFTBENCH_DATA``, else ``data``.
+
+    Examples:
+        >>> str(data_root("my_data"))
+        'my_data'
+    """
     return Path(root or os.environ.get("SHIFTBENCH_DATA", "data")).expanduser()
 
 
@@ -145,7 +162,14 @@ def locate(name: str, root: str | None = None, download: bool = False) -> Path:
         download: fetch what is not there.
 
     Raises:
-        InputError: something is not there and is not or cannot be downloaded.
+        InputError: missing files that are not to be downloaded, or cannot be.
+
+    Examples:
+        >>> Path("data/stl10_binary").mkdir(parents=True)
+        >>> for name in SOURCES["stl10"].files:
+        ...     Path("data/stl10_binary", name).touch()
+        >>> locate("stl10", root="data").name
+        'stl10_binary'
     """
     source, base = SOURCES[name], data_root(root)
     folder = _folder(source, base)
@@ -164,14 +188,19 @@ def locate(name: str, root: str | None = None, download: bool = False) -> Path:
 
 
 def read_checked(file: Path, md5: str) -> bytes:
-    """The content of an official file, if it is what was published; of a ``.gz``, what is packed in it.
+    """The content of an official file, if it is what was published; that of a ``.gz`` file unpacked.
 
     Args:
         file: which.
-        md5: of the content, which for a ``.gz`` does not depend on who packed it.
+        md5: of the content; that of a ``.gz`` file does not depend on who packed it.
 
     Raises:
-        InputError: the file cannot be read, or its md5 is another one.
+        InputError: a file that cannot be read, or that has another md5.
+
+    Examples:
+        >>> _ = Path("hello.txt").write_bytes(b"hello")
+        >>> read_checked(Path("hello.txt"), md5="5d41402abc4b2a76b9719d911017c592")
+        b'hello'
     """
     try:
         content = file.read_bytes()
@@ -179,10 +208,10 @@ def read_checked(file: Path, md5: str) -> bytes:
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"Cannot read {str(file)!r} ({error}).") from error
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != md5:
+    actual = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if actual != md5:
         raise InputError(
-            f"{str(file)!r} is not the official file: its md5 is {found}, published is {md5}. "
+            f"{str(file)!r} is not the official file: its md5 is {actual}, published is {md5}. "
             "It is damaged or was changed: delete it and get it again."
         )
     return content

@@ -34,7 +34,11 @@ def load_stl10(root: str | None = None, size: int | None = None, download: bool 
         download: fetch what is not there.
 
     Raises:
-        InputError: files are missing or not the official ones.
+        InputError: files that are missing or not the official files.
+
+    Examples:
+        >>> load_stl10("data", size=32).test.images.shape  # doctest: +SKIP
+        torch.Size([8000, 3, 32, 32])
     """
     folder = locate("stl10", root, download)
     train, test = (_read(folder, part, size) for part in ("train", "test"))

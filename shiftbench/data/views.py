@@ -12,18 +12,24 @@ BRIGHTNESS = (0.8, 1.2)
 
 
 def augmented(images: torch.Tensor, index: torch.Tensor, *, view: int, seed: int = 0) -> torch.Tensor:
-    """One view of each image: a random square crop, enlarged bilinearly, and a random brightness.
+    """A view of each image: a random square crop, enlarged bilinearly, with a random brightness.
 
     Nothing is mirrored or turned, since a mirrored digit is another sign.
 
     Args:
         images: uint8 (N, 3, H, W).
         index: int64 (N,), positions in the split; a view depends on seed, view and position alone.
-        view: its number, 0, 1, ...
+        view: the view's number, 0, 1, ...
         seed: of the randomness.
 
     Returns:
         uint8 (N, 3, H, W).
+
+    Examples:
+        >>> images = torch.full((2, 3, 16, 16), 100, dtype=torch.uint8)
+        >>> view = augmented(images, torch.tensor([0, 1]), view=0)
+        >>> view.shape, bool((view >= 80).all() and (view <= 120).all())
+        (torch.Size([2, 3, 16, 16]), True)
     """
     draws = Draws(seed, "view", view, index.to(images.device))
     side, factor = draws.uniform((1,), *SHARE, field=0)[:, 0], draws.uniform((1,), *BRIGHTNESS, field=1)

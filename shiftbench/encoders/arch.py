@@ -1,7 +1,7 @@
-"""Which network a stranger's tensors belong to: found by their names and shapes, wherever they lie in the file.
+"""Which network a stranger's tensors belong to, told by names and shapes, wherever the tensors are in the file.
 
-Checkpoints wrap a network's tensors in prefixes (``state_dict.module.encoder_q.``) and give them the names of one of
-several code bases. So every prefix under which a known network could lie is a candidate, and the best one wins. What
+Checkpoints put prefixes before the names of a network's tensors (``state_dict.module.encoder_q.``), and each code base has
+names of its own. So every prefix under which a known network could be is a guess, and the best guess is loaded. What
 tensors do not show (activations, strides, pooling) is taken to be as in the network's paper.
 """
 
@@ -25,15 +25,15 @@ COPY = {"momentum", "target", "k", "key", "student"}
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A network that the file may hold.
+class Guess:
+    """A network that a file may hold.
 
     Attributes:
-        prefix: what stands before its tensors' names in the file.
+        prefix: what stands before the names of its tensors in the file.
         name: the architecture.
-        build: makes it with fresh weights.
-        state: the tensors under the prefix, in the names of the architecture.
-        size: how many of them belong to it, as far as names and shapes tell.
+        build: makes the network with fresh weights.
+        state: the tensors under the prefix, with the names of the architecture.
+        size: how many of these tensors belong to the network, as far as names and shapes tell.
     """
 
     prefix: str
@@ -43,19 +43,19 @@ class Candidate:
     size: int
 
 
-def candidates(tensors: Mapping[str, torch.Tensor]) -> Iterator[Candidate]:
+def guesses(tensors: Mapping[str, torch.Tensor]) -> Iterator[Guess]:
     """Networks of the known families in a file."""
     for family in FAMILIES:
         for prefix in _prefixes(tensors, family.ANCHOR):
             state = _canonical(family, _under(prefix, tensors))
-            found = family.infer({name: tuple(value.shape) for name, value in state.items()})
-            if found is not None:
-                name, build = found
-                yield Candidate(prefix, name, build, state, len(state))
+            network = family.infer({name: tuple(value.shape) for name, value in state.items()})
+            if network is not None:
+                name, build = network
+                yield Guess(prefix, name, build, state, len(state))
 
 
-def candidates_for(backbone: nn.Module, name: str, tensors: Mapping[str, torch.Tensor]) -> Iterator[Candidate]:
-    """Places in a file where a given network may lie: under its own names, or those of a family."""
+def guesses_for(backbone: nn.Module, name: str, tensors: Mapping[str, torch.Tensor]) -> Iterator[Guess]:
+    """Places in a file where a given network may be: under its own names, or under those of a family."""
     own = {key: value.shape for key, value in backbone.state_dict().items()}
     hits: Counter[str] = Counter()
     for key in tensors:
@@ -70,36 +70,36 @@ def candidates_for(backbone: nn.Module, name: str, tensors: Mapping[str, torch.T
                 views.append((prefix, state))
     for prefix, state in views:
         fitting = sum(key in state and state[key].shape == shape for key, shape in own.items())
-        yield Candidate(prefix, name, lambda: backbone, state, fitting)
+        yield Guess(prefix, name, lambda: backbone, state, fitting)
 
 
-def best(found: Iterable[Candidate], *, ema: bool, where: str) -> Candidate | None:
-    """The candidate to load: the averaged weights if ``ema``, else the trained ones; never a momentum copy unasked.
+def best(networks: Iterable[Guess], *, ema: bool, where: str) -> Guess | None:
+    """The guess to load: the averaged weights with ``ema``, else the trained weights; a momentum copy comes last.
 
     Raises:
-        InputError: two are equally good.
+        InputError: two guesses are equally good.
     """
-    ranked = sorted(((_rank(each, ema), each) for each in found), key=lambda pair: pair[0])
+    ranked = sorted(((_rank(guess, ema), guess) for guess in networks), key=lambda pair: pair[0])
     if len(ranked) > 1 and ranked[0][0] == ranked[1][0]:
-        names = ", ".join(repr(each.prefix) for rank, each in ranked if rank == ranked[0][0])
+        names = ", ".join(repr(guess.prefix) for rank, guess in ranked if rank == ranked[0][0])
         raise InputError(f"{where} holds several networks, under {names}: choose one with ?prefix=.")
     return ranked[0][1] if ranked else None
 
 
 def describe_families() -> str:
-    """The architectures that are found by themselves."""
+    """The architectures that are known by their tensors."""
     return ", ".join(family.NAME for family in FAMILIES)
 
 
-def _rank(candidate: Candidate, ema: bool) -> tuple[int, int]:
-    words = set(re.split(r"[._]", candidate.prefix))
+def _rank(guess: Guess, ema: bool) -> tuple[int, int]:
+    words = set(re.split(r"[._]", guess.prefix))
     copy, averaged = bool(words & COPY), bool(words & EMA)
-    return copy + 2 * (averaged != ema), -candidate.size
+    return copy + 2 * (averaged != ema), -guess.size
 
 
 def _prefixes(names: Iterable[str], anchor: str) -> list[str]:
-    found = (re.fullmatch(rf"((?:.*?\.)?){anchor}", name) for name in names)
-    return list(dict.fromkeys(match.group(1) for match in found if match))
+    matches = (re.fullmatch(rf"((?:.*?\.)?){anchor}", name) for name in names)
+    return list(dict.fromkeys(match.group(1) for match in matches if match))
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

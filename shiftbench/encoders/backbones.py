@@ -20,11 +20,15 @@ def build_backbone(name: str) -> nn.Module:
         name: a name of the registry, or ``package.module:function``.
 
     Returns:
-        A module float (N, 3, H, W) -> (N, D) with the attribute ``feature_dim`` = D. Ours also say how many
-        image pixels lie between two positions of their last feature map (``stride``).
+        A module float (N, 3, H, W) -> (N, D) with the attribute ``feature_dim`` = D. Our own also have ``stride``, the
+        number of image pixels between two positions of their last feature map.
 
     Raises:
-        InputError: no such backbone, or it does not say its ``feature_dim``.
+        InputError: no such backbone, or a backbone without ``feature_dim``.
+
+    Examples:
+        >>> build_backbone("small_cnn").feature_dim
+        128
     """
     build = BACKBONES.load(name)
     try:
@@ -42,12 +46,19 @@ class Head(nn.Sequential):
     """A linear map or a multi-layer perceptron on top of a backbone, (N, dims[0]) -> (N, dims[-1]).
 
     Args:
-        dims: widths from the input to the output; two of them make a single linear layer.
+        dims: widths from the input to the output; two widths make a single linear layer.
         batch_norm: put BatchNorm before each ReLU.
         normalize: scale each output row to unit L2 norm.
 
     Raises:
         InputError: fewer than two widths.
+
+    Examples:
+        >>> head = Head([128, 64, 10], batch_norm=True)
+        >>> head(torch.zeros(2, 128)).shape
+        torch.Size([2, 10])
+        >>> head.spec()
+        {'dims': [128, 64, 10], 'batch_norm': True, 'normalize': False}
     """
 
     def __init__(self, dims: Sequence[int], *, batch_norm: bool = False, normalize: bool = False) -> None:
@@ -74,10 +85,13 @@ class Head(nn.Sequential):
 class SmallCNN(nn.Module):
     """Three convolutions and a linear layer, for small drawings on a plain ground (ours): (N, 3, H, W) -> (N, 128).
 
-    The image is averaged over 2x2 pixels, which costs enlarged 8x8 digits nothing, and standardised by its
-    own mean and deviation: otherwise images are told apart by their amount of ink, the easiest answer to
-    instance discrimination and of no use for clusters. The last map keeps 4x4 positions, since where a stroke
-    is matters.
+    The image is averaged over 2x2 pixels, by which enlarged 8x8 digits lose nothing, and standardised by its own mean and
+    deviation: otherwise images are told apart by their amount of ink, which is the easiest answer to instance
+    discrimination and of no use for clusters. The last map keeps 4x4 positions, since the place of a stroke matters.
+
+    Examples:
+        >>> SmallCNN()(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 128])
     """
 
     feature_dim = 128
@@ -101,5 +115,10 @@ class SmallCNN(nn.Module):
 
 
 def small_cnn() -> nn.Module:
-    """The network that learns the digits on a CPU in two minutes."""
+    """The network that learns the digits on a CPU in two minutes.
+
+    Examples:
+        >>> small_cnn().stride
+        8
+    """
     return SmallCNN()

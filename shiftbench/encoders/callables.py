@@ -27,6 +27,13 @@ def load_callable(location: str, *, device: torch.device, version: str = "") -> 
         location: ``package.module:attribute``, importable from where the command runs.
         device: not used; the callable decides.
         version: see :func:`wrap_callable`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("channel_means.py").write_text("def means(images): return images.float().mean((2, 3))")
+        >>> encoder = load_callable("channel_means:means", device=torch.device("cpu"))
+        >>> encoder(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+        tensor([[0., 0., 0.]])
     """
     function = import_typed(location)
     if not callable(function):
@@ -38,16 +45,21 @@ def wrap_callable(function: Features, name: str = "", version: str = "") -> Enco
     """An :class:`Encoder` around any callable uint8 (N, 3, H, W) -> (N, D) tensor or array.
 
     Its identity is its code with all that it refers to and, of a torch module, its weights
-    (:func:`shiftbench.runtime.code.code_digest`). Where that cannot be known, as of a lambda or of code that reads files, its
-    features are computed anew in every call.
+    (:func:`shiftbench.runtime.code.code_digest`). Where that cannot be known, as of a lambda or of code that reads files,
+    its features are computed anew in every call.
 
     Args:
-        function: a torch module computes in evaluation mode, on a copy: the caller's stays as it is.
-        name: what tables call it; its own name without one.
-        version: the caller's word that nothing has changed as long as this has not. It takes the place of the identity.
+        function: a torch module computes in evaluation mode, on a copy: the caller's module stays as it is.
+        name: what tables call it; without it, the function's own name.
+        version: the caller's word that nothing changes as long as this stays the same. It takes the place of the identity.
 
     Raises:
         InputError: a torch module that cannot be copied.
+
+    Examples:
+        >>> encoder = wrap_callable(lambda images: images.float().mean((2, 3)), name="means")
+        >>> encoder(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)), encoder.traceable
+        (tensor([[0., 0., 0.]]), False)
     """
     name = name or getattr(function, "__name__", "") or type(function).__name__
     known = hashlib.sha256(f"{name}\n{version}".encode()).hexdigest() if version else code_digest(function)

@@ -16,7 +16,12 @@ DEAD = 0.5  # share of dimensions
 
 
 def unusual(features: Mapping[str, torch.Tensor]) -> list[str]:
-    """A line for each feature (N, D) of N different images that is not finite, constant, or the same for all."""
+    """A line for each feature (N, D) of N different images that is not finite, constant, or the same for all images.
+
+    Examples:
+        >>> unusual({"backbone": torch.ones(4, 2)})
+        ['backbone is the same for all images']
+    """
     problems = {name: _problem(values) for name, values in features.items()}
     return [f"{name} {problem}" for name, problem in problems.items() if problem]
 
@@ -37,14 +42,21 @@ def _problem(values: torch.Tensor) -> str:
 
 
 def unlike_training(backbone: nn.Module, preprocess: Preprocess, images: torch.Tensor) -> list[str]:
-    """A line if the first trained BatchNorm sees inputs that vary much more or less than those it was trained on.
+    """A line if the inputs of the first trained BatchNorm vary much more or less than in its training.
 
-    That is what a wrong normalisation looks like, of whatever network: its running variance remembers the right one.
+    That is how a wrong normalisation shows in any network: BatchNorm keeps the variance of its training inputs.
 
     Args:
         backbone: float (N, 3, H, W) -> features.
         preprocess: what comes before it.
-        images: uint8 (N, 3, H, W), such as it is meant for.
+        images: uint8 (N, 3, H, W), of the kind that the network is meant for.
+
+    Examples:
+        >>> norm = nn.BatchNorm2d(3)
+        >>> _ = norm.running_var.fill_(1000.0)
+        >>> images = torch.randint(256, (16, 3, 8, 8), dtype=torch.uint8)
+        >>> len(unlike_training(norm, Preprocess(*NORMS["half"]), images))
+        1
     """
     ratio = _variance_ratio(backbone, preprocess, images)
     if ratio is None or _fits(ratio):

@@ -1,4 +1,4 @@
-"""ResNets for 32x32 images: those of three stages (He et al. 2016, section 4.2), and a narrow ResNet-18 of four."""
+"""ResNets for 32x32 images: of three stages (He et al. 2016, section 4.2), and a narrow ResNet-18 of four stages."""
 
 from __future__ import annotations
 
@@ -85,46 +85,75 @@ class CifarResNet(nn.Module):
 
 
 def resnet8() -> nn.Module:
-    """ResNet-8: 0.08 million parameters, option A shortcuts; small enough to be trained on a CPU."""
+    """ResNet-8: 0.08 million parameters, option A shortcuts; small enough to be trained on a CPU.
+
+    Examples:
+        >>> resnet8().feature_dim
+        64
+    """
     return CifarResNet((1, 1, 1))
 
 
 def resnet18_narrow() -> nn.Module:
     """ResNet-18 for 32x32 images with a quarter of the channels, 16 to 128 (ours): 0.7 million parameters.
 
-    A sixteenth of the full network's operations, so that a CPU core can train it.
+    It has a sixteenth of the full network's operations, so that a CPU core can train it.
+
+    Examples:
+        >>> resnet18_narrow().feature_dim
+        128
     """
     return CifarResNet((2, 2, 2, 2), (16, 32, 64, 128), projection=True)
 
 
 def resnet20() -> nn.Module:
-    """ResNet-20: 0.27 million parameters, option A shortcuts."""
+    """ResNet-20: 0.27 million parameters, option A shortcuts.
+
+    Examples:
+        >>> resnet20().feature_dim
+        64
+    """
     return CifarResNet((3, 3, 3))
 
 
 def resnet32() -> nn.Module:
-    """ResNet-32: 0.46 million parameters, option A shortcuts."""
+    """ResNet-32: 0.46 million parameters, option A shortcuts.
+
+    Examples:
+        >>> resnet32().feature_dim
+        64
+    """
     return CifarResNet((5, 5, 5))
 
 
 def resnet44() -> nn.Module:
-    """ResNet-44: 0.66 million parameters, option A shortcuts."""
+    """ResNet-44: 0.66 million parameters, option A shortcuts.
+
+    Examples:
+        >>> resnet44().feature_dim
+        64
+    """
     return CifarResNet((7, 7, 7))
 
 
 def resnet56() -> nn.Module:
-    """ResNet-56: 0.85 million parameters, option A shortcuts."""
+    """ResNet-56: 0.85 million parameters, option A shortcuts.
+
+    Examples:
+        >>> resnet56().feature_dim
+        64
+    """
     return CifarResNet((9, 9, 9))
 
 
 def rename(names: Sequence[str]) -> dict[str, str]:
-    """New names for those that other code bases give differently: their downsampling shortcut is ``shortcut``."""
+    """New names for the names of other code bases: their downsampling shortcut is ``shortcut``."""
     return {name: name.replace(".shortcut.", ".downsample.") for name in names}
 
 
 def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Module]] | None:
-    """Name and builder of the network with tensors of these names and shapes; None where it is none of these."""
-    stages = sorted({int(found.group(1)) for name in shapes if (found := re.match(r"layer(\d+)\.", name))})
+    """Name and builder of the network with tensors of these names and shapes; None where it is of another kind."""
+    stages = sorted({int(match.group(1)) for name in shapes if (match := re.match(r"layer(\d+)\.", name))})
     wide = stages == [1, 2, 3, 4] and shapes.get("conv1.weight", ())[:1] == (64,)  # torchvision's, see resnet.py
     if stages not in ([1, 2, 3], [1, 2, 3, 4]) or wide or "layer1.0.conv3.weight" in shapes:
         return None

@@ -16,21 +16,26 @@ from shiftbench.records import atomic_path
 
 
 def convert(source: str | Path, target: str | Path, trust: bool = False) -> int:
-    """Write the tensors of a checkpoint under their dotted paths as a safetensors file, and nothing else of it.
+    """Write the tensors of a checkpoint, and nothing else of it, as a safetensors file under their dotted paths.
 
-    The file is read without running it where that is possible. Only where it is not, and with ``trust``, its pickle is
-    run, which can do anything that you can: do it for files whose maker you trust, once, and keep the result.
+    Where possible the file is read without running it. Otherwise, and only with ``trust``, its pickle is run, which can
+    do anything that you can: do it once, for a file whose maker you trust, and keep the result.
 
     Args:
-        source: a checkpoint file; a whole pickled ``torch.nn.Module`` counts as its state dict.
-        target: the file to write; its name ends in .safetensors and it does not exist yet.
-        trust: run the source's pickle if need be.
+        source: a checkpoint file; a pickled ``torch.nn.Module`` counts as its state dict.
+        target: the file to write, which does not exist yet; its name ends in .safetensors.
+        trust: run the source's pickle where that is needed.
 
     Returns:
         How many tensors were written.
 
     Raises:
         InputError: the source is refused or damaged, holds no tensors, or the target cannot be written.
+
+    Examples:
+        >>> torch.save({"state_dict": {"weight": torch.ones(2)}}, "net.pt")
+        >>> convert("net.pt", "net.safetensors")
+        1
     """
     source, target = Path(source), Path(target)
     if target.suffix != ".safetensors":

@@ -22,12 +22,17 @@ OTHERS = (
 
 
 def densenet_bc_100_12() -> nn.Module:
-    """DenseNet-BC-100 with growth rate 12 for 32x32 images: (N, 3, H, W) -> (N, 342)."""
+    """DenseNet-BC-100 with growth rate 12 for 32x32 images: (N, 3, H, W) -> (N, 342).
+
+    Examples:
+        >>> densenet_bc_100_12().feature_dim
+        342
+    """
     return _densenet(12, (16, 16, 16), 24, 4, small=True)
 
 
 def rename(names: Sequence[str]) -> dict[str, str]:
-    """New names for those that other code bases give differently (``dense1.0.bn1``, ``block1.layer.0.bn1``)."""
+    """New names for the names of other code bases (``dense1.0.bn1``, ``block1.layer.0.bn1``)."""
 
     def new(name: str) -> str:
         layer = re.match(r"(?:block|dense)(\d+)\.(?:layer\.)?(\d+)\.(bn|conv)(\d)\.(.*)", name)
@@ -43,7 +48,7 @@ def rename(names: Sequence[str]) -> dict[str, str]:
 
 
 def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Module]] | None:
-    """Name and builder of the network with tensors of these names and shapes; None where it is none of these."""
+    """Name and builder of the network with tensors of these names and shapes; None where it is of another kind."""
     first = "features.denseblock1.denselayer1"
     needed = ("features.conv0.weight", f"{first}.conv1.weight", f"{first}.conv2.weight", "features.norm5.weight")
     if not all(name in shapes for name in needed):
@@ -53,7 +58,7 @@ def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Mod
         return None
     growth, small = grow[0], stem[-1] == 3
     layers = {
-        found.groups() for name in shapes if (found := re.match(r"features\.denseblock(\d+)\.denselayer(\d+)\.", name))
+        match.groups() for name in shapes if (match := re.match(r"features\.denseblock(\d+)\.denselayer(\d+)\.", name))
     }
     count = max(int(block) for block, _ in layers)
     blocks = [sum(int(block) == number for block, _ in layers) for number in range(1, count + 1)]

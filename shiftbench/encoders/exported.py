@@ -1,7 +1,7 @@
 """Networks that were exported with their graph: ONNX, torch.export archives, TorchScript.
 
-ONNX files hold data only. The other two are programs as far as torch is concerned, which unpickles parts of both, so
-they are opened only where the user says that he trusts them.
+ONNX files hold data alone. The other two are programs for torch, which unpickles parts of both, so they are opened only
+where the user says that he trusts their maker.
 """
 
 from __future__ import annotations
@@ -33,10 +33,15 @@ class Graph:
     """An exported network.
 
     Attributes:
-        run: images as it takes them (N, 3, H, W) -> its outputs by name.
-        batch: the one number of images that it takes; None for any.
-        size: the one side of the images; None for any.
+        run: images (N, 3, H, W) in the dtype that it takes -> its outputs by name.
+        batch: the number of images that it takes; None for any.
+        size: the side of the images that it takes; None for any.
         raw: whether it takes uint8 images and normalises them itself.
+
+    Examples:
+        >>> graph = Graph(lambda images: {"flat": images.flatten(1)}, batch=4)
+        >>> graph.outputs(torch.zeros(3, 3, 2, 2))["flat"].shape
+        torch.Size([3, 12])
     """
 
     run: Run
@@ -45,7 +50,7 @@ class Graph:
     raw: bool = False
 
     def outputs(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Run any number of images; a fixed batch is filled up with the last one."""
+        """Run any number of images; a fixed batch is filled up with the last image."""
         if self.batch is None:
             return dict(self.run(images))
         parts = []
@@ -61,17 +66,23 @@ def load(
 ) -> Encoder:
     """Load an ``.onnx`` file, a ``.pt2`` archive of torch.export, or TorchScript (``.ts``, ``.torchscript``, ``.pt``).
 
-    Its features are its outputs by name; the first one is the default. A single unnamed one is "backbone".
+    Its features are its outputs by name; the first is the default. A single output without a name is "backbone".
 
     Args:
         location: the file.
         device: where it runs.
         trust: open a ``.pt2`` archive or TorchScript, which may run code of its maker.
-        norm: input normalisation; it must be given, unless the network takes uint8 images.
+        norm: input normalisation; needed unless the network takes uint8 images.
         changes: size (where the network takes any), crop, interpolation.
 
     Raises:
-        InputError: no such file, it is not what its name says, it is not trusted, norm is missing, or it fails.
+        InputError: no such file, a file that is not what its name says or is not trusted, no norm, or a network that
+            fails.
+
+    Examples:
+        >>> torch.jit.trace(torch.nn.Flatten(), torch.zeros(2, 3, 8, 8)).save("net.ts")
+        >>> load("net.ts", device=torch.device("cpu"), trust=True, norm="half", size=8).feature_names
+        ('backbone',)
     """
     path = Path(location)
     if not path.is_file():
@@ -120,7 +131,7 @@ def _onnx(path: Path, device: torch.device) -> Graph:
     inputs = session.get_inputs()
     kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] != 3 or inputs[0].type not in kinds:
-        said = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
+        said = ", ".join(f"{value.name} {value.type} {value.shape}" for value in inputs)
         raise InputError(f"{path.name!r} takes {said}; one input of images (N, 3, H, W) is needed.")
     batch, _, height, _ = (side if isinstance(side, int) else None for side in inputs[0].shape)
     kind, names = kinds[inputs[0].type], [output.name for output in session.get_outputs()]
@@ -158,7 +169,7 @@ def _torch(path: Path, device: torch.device, trusted: bool) -> Graph:
 
 
 def _fixed(program: torch.export.ExportedProgram) -> tuple[int | None, int | None]:
-    """The number and side of images that an exported program is bound to."""
+    """The number and the side of images that an exported program takes; None for any."""
     names = program.graph_signature.user_inputs
     values = [node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
     if len(values) != 1 or not isinstance(values[0], torch.Tensor) or values[0].ndim != 4:
@@ -168,7 +179,7 @@ def _fixed(program: torch.export.ExportedProgram) -> tuple[int | None, int | Non
 
 
 def _sha256(path: Path) -> str:
-    """The hash of the file, with those of the files beside it in which ONNX keeps large weights (``NAME.onnx.data``)."""
+    """The hash of the file and of the files beside it in which ONNX keeps large weights (``NAME.onnx.data``)."""
     beside = sorted(file for file in path.parent.glob(f"{glob.escape(path.name)}?data") if path.suffix == ".onnx")
     digests = [sha256(file) for file in (path, *beside)]
     return digests[0] if not beside else hashlib.sha256("".join(digests).encode()).hexdigest()

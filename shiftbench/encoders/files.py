@@ -12,7 +12,7 @@ from shiftbench.encoders.run_folder import load_run
 from shiftbench.encoders.state_dict import load_state_dict
 from shiftbench.errors import InputError
 
-SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".tar", ".bin", ".torch", ".safetensors")
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".tar", ".bin", ".torch", ".safetensors")
 
 
 def load(location: str, *, device: torch.device, **options: Any) -> Encoder:
@@ -25,16 +25,24 @@ def load(location: str, *, device: torch.device, **options: Any) -> Encoder:
             :func:`~shiftbench.encoders.state_dict.load_state_dict`.
 
     Raises:
-        InputError: nothing there, not a checkpoint, an unfinished run, or weights that do not fit the architecture.
+        InputError: no such file, no checkpoint, an unfinished run, or weights that do not fit the architecture.
+
+    Examples:
+        >>> from shiftbench.encoders.cifar_resnet import resnet8
+        >>> torch.save(resnet8().state_dict(), "weights.pt")
+        >>> load("weights.pt", device=torch.device("cpu"), norm="half").origin["backbone"]
+        'resnet8'
     """
     path = Path(location)
     if path.is_dir():
         return load_run(path, device=device, **options)
     if not path.exists():
         raise InputError(
-            f"No checkpoint {location!r}: give a run folder, a state dict file ({', '.join(SUFFIXES)}), "
+            f"No checkpoint {location!r}: give a run folder, a state dict file ({', '.join(CHECKPOINT_SUFFIXES)}), "
             "package.module:callable, pixels or random:BACKBONE."
         )
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{location!r} is not a checkpoint: its name ends in none of {', '.join(SUFFIXES)}.")
+    if path.suffix not in CHECKPOINT_SUFFIXES:
+        raise InputError(
+            f"{location!r} is not a checkpoint: its name ends in none of {', '.join(CHECKPOINT_SUFFIXES)}."
+        )
     return load_state_dict(path, device=device, **options)

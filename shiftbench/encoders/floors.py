@@ -16,8 +16,8 @@ from shiftbench.images import Images, chunks, take
 from shiftbench.records import images_digest
 
 DEFAULT_BACKBONE = "small_cnn"
-PCA_IMAGES = 10_000  # that pca is fitted on, evenly spaced over the training split
-PCA_SIZE = 32  # pixels per side that pca sees
+PCA_IMAGES = 10_000  # images that pca is fitted on, evenly spaced over the training split
+PCA_SIZE = 32  # side in pixels of the images that pca is fitted on
 
 
 def pixels(location: str, *, device: torch.device) -> Encoder:
@@ -26,6 +26,10 @@ def pixels(location: str, *, device: torch.device) -> Encoder:
     Args:
         location: must be empty; pixels have no weights.
         device: unused, since nothing is computed.
+
+    Examples:
+        >>> pixels("", device=torch.device("cpu"))(torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)).unique()
+        tensor([1.])
     """
     if location:
         raise InputError(f"pixels takes nothing behind a colon, got {location!r}.")
@@ -41,6 +45,10 @@ def random(location: str, *, device: torch.device, seed: str | int = 0, norm: st
         device: where it runs.
         seed: of the initialisation.
         norm: input normalisation, a name of ``NORMS``.
+
+    Examples:
+        >>> random("small_cnn", device=torch.device("cpu"), seed=1).name
+        'random:small_cnn'
     """
     name = location or DEFAULT_BACKBONE
     with torch.random.fork_rng(devices=[]):
@@ -51,7 +59,13 @@ def random(location: str, *, device: torch.device, seed: str | int = 0, norm: st
 
 
 class PixelPCA(Encoder):
-    """The first principal components of the pixels: uint8 (N, 3, H, W) -> float32 (N, K); see :func:`pca`."""
+    """The first principal components of the pixels: uint8 (N, 3, H, W) -> float32 (N, K); see :func:`pca`.
+
+    Examples:
+        >>> images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).expand(10, 3, 8, 8)
+        >>> PixelPCA(components=1, size=8).fit(images)(images).shape
+        torch.Size([10, 1])
+    """
 
     needs_fit = True
 
@@ -120,6 +134,10 @@ def pca(location: str, *, device: torch.device, size: str | int = PCA_SIZE) -> E
 
     Raises:
         InputError: K or size is not such a number.
+
+    Examples:
+        >>> pca("64", device=torch.device("cpu")).name
+        'pca:64'
     """
     if not location.isdigit() or int(location) < 1:
         raise InputError(f"pca:{location}: a number of components is needed, pca:64.")

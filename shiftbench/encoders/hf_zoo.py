@@ -18,7 +18,7 @@ from shiftbench.errors import InputError
 from shiftbench.records import sha256
 from shiftbench.runtime.console import say
 
-INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
+PIL_INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
 
 
 class Tower(nn.Module):
@@ -28,6 +28,14 @@ class Tower(nn.Module):
         network: called with ``pixel_values``.
         pooled: whether its ``pooler_output`` is taken where it has one. Else the first token of the last state
             (N, T, D), or the average of its positions (N, D, H, W).
+
+    Examples:
+        >>> class Network(nn.Module):
+        ...     def forward(self, pixel_values):
+        ...         from types import SimpleNamespace
+        ...         return SimpleNamespace(last_hidden_state=torch.zeros(len(pixel_values), 5, 7))
+        >>> Tower(Network(), pooled=False)(torch.zeros(2, 3, 8, 8)).shape
+        torch.Size([2, 7])
     """
 
     def __init__(self, network: nn.Module, pooled: bool) -> None:
@@ -45,10 +53,10 @@ class Tower(nn.Module):
 
 
 def load(location: str, *, device: torch.device, download: str | bool = False, **changes: Any) -> Encoder:
-    """Load a vision model, or the vision tower of a model like CLIP; safetensors only, and never with remote code.
+    """Load a vision model, or the vision part of a model like CLIP: safetensors only, and never with remote code.
 
     "backbone" is the model's pooled output where its weights are in the checkpoint, else the first token; "projection"
-    is CLIP's embedding in the space it shares with texts.
+    is CLIP's embedding in the space that images share with texts.
 
     Args:
         location: a folder that ``save_pretrained`` wrote, or a name of the Hugging Face hub.
@@ -57,8 +65,12 @@ def load(location: str, *, device: torch.device, download: str | bool = False, *
         changes: norm, size, crop, interpolation in place of those of its image processor.
 
     Raises:
-        InputError: transformers is not installed, there is no such model, it has no safetensors, its weights are not
-            complete, or it is no vision model.
+        InputError: transformers is not installed, or there is no such model, or it has no safetensors, incomplete
+            weights, or no images as input.
+
+    Examples:
+        >>> load("facebook/dinov2-small", device=torch.device("cpu"), download=True).name  # doctest: +SKIP
+        'hf:dinov2-small'
     """
     transformers, local = library("transformers"), not flag("download", download)
     whole, info, folder = _model(transformers, location, local)
@@ -86,7 +98,7 @@ def load(location: str, *, device: torch.device, download: str | bool = False, *
 
 
 def _model(transformers: Any, location: str, local: bool) -> tuple[Any, Mapping[str, Any], Path]:
-    """The model, what its checkpoint lacks, and the folder of its files."""
+    """The model, a record of what its checkpoint lacks, and the folder of its files."""
     options = {"local_files_only": local, "trust_remote_code": False}
     try:
         with _quiet(transformers):
@@ -100,7 +112,7 @@ def _model(transformers: Any, location: str, local: bool) -> tuple[Any, Mapping[
 
 
 def _processor(transformers: Any, location: str, local: bool) -> Mapping[str, Any]:
-    """The plain values of its image processor; empty where it has none."""
+    """The plain values of its image processor; empty where it has none that can be read."""
     about: Mapping[str, Any]
     try:
         about, _ = transformers.ImageProcessingMixin.get_image_processor_dict(location, local_files_only=local)
@@ -118,7 +130,7 @@ def _preprocess(about: Mapping[str, Any], location: str, changes: Mapping[str, A
     mean, std = [value / scale for value in mean], [value / scale for value in std]
     if not about.get("do_resize", bool(about)):
         return Preprocess(mean, std)
-    interpolation = INTERPOLATIONS.get(about.get("resample", 2))
+    interpolation = PIL_INTERPOLATIONS.get(about.get("resample", 2))
     if interpolation is None and "interpolation" not in changes:
         raise InputError(f"hf:{location} resamples images in a way we lack: add ?interpolation=bicubic.")
     side, shorter = _sides(about.get("size", 224), about)

@@ -16,7 +16,7 @@ from shiftbench.encoders.preprocess import flag
 from shiftbench.errors import InputError, unknown
 from shiftbench.registry import ENCODERS
 
-UNPREFIXED = ("file", "exported", "python")  # sources that a location is recognised as
+UNPREFIXED = ("file", "exported", "python")  # sources that are recognised by the location itself
 EXPORTED = (".pt2", ".onnx", ".ts", ".torchscript")
 
 
@@ -31,13 +31,20 @@ def load_encoder(
             ``random:BACKBONE``. Options may ride on it: ``weights.pt?arch=resnet18&norm=imagenet``. Or a python callable
             uint8 (N, 3, H, W) -> (N, D) itself, with ``name`` and ``version`` as options.
         device: "auto", "cpu", "cuda", "cuda:1".
-        dtype: arithmetic of its torch network if it has one, "float32" or "bfloat16". "auto" is float32, and leaves it
-            to an evaluation to choose one for all its encoders (:func:`settle`).
-        options: as in the URI. Every source takes ``name`` (what tables call it); ``feature`` (a name or several, the
-            default first), ``pool`` and ``l2``, as :meth:`Encoder.select` says. The rest depends on the source.
+        dtype: arithmetic of its torch network, where it has one: "float32" or "bfloat16". "auto" is float32, and lets an
+            evaluation choose the arithmetic of all its encoders (:func:`~shiftbench.encoders.settle.settle`).
+        options: as in the URI. Every source takes ``name`` (what tables call it), and ``feature`` (a name or several, the
+            default first), ``pool`` and ``l2``, see :meth:`Encoder.select`. The rest depends on the source.
 
     Raises:
-        InputError: there is no such checkpoint, it is not one, it does not fit, or an option is unknown.
+        InputError: no such checkpoint, a file that is none, weights that do not fit, or an unknown option.
+
+    Examples:
+        >>> encoder = load_encoder("random:small_cnn?seed=1", device="cpu", name="untrained")
+        >>> encoder.name, encoder(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape
+        ('untrained', torch.Size([2, 128]))
+        >>> load_encoder("random:small_cnn", device="cpu", feature=["convolutions", "backbone"]).feature_names
+        ('convolutions+avg', 'backbone')
     """
     if callable(uri):
         return wrap_callable(uri, **options)

@@ -13,13 +13,20 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from shiftbench.runtime.console import say
+
 Network = TypeVar("Network", bound=nn.Module)
 
 DTYPES = ("auto", "float32", "bfloat16")
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16: x86 with avx512_bf16 or amx_bf16, NVIDIA from Ampere on."""
+    """Whether the hardware multiplies bfloat16: x86 with avx512_bf16 or amx_bf16, NVIDIA from Ampere on.
+
+    Examples:
+        >>> has_fast_bfloat16(torch.device("cpu")) in (True, False)
+        True
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     cpuinfo = Path("/proc/cpuinfo")
@@ -27,7 +34,12 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def channels_last(network: Network) -> Network:
-    """The same network, its weights in the layout that convolutions are quickest in."""
+    """The same network, with its weights in the layout in which convolutions are fastest.
+
+    Examples:
+        >>> channels_last(nn.Conv2d(3, 4, 3)).weight.is_contiguous(memory_format=torch.channels_last)
+        True
+    """
     to: Callable[..., Any] = network.to  # torch's annotations leave memory_format out
     to(memory_format=torch.channels_last)
     return network
@@ -38,7 +50,11 @@ def fast_copy(network: nn.Module, keep: Collection[str] = ()) -> nn.Module:
 
     Args:
         network: in evaluation mode.
-        keep: names of layers whose outputs are needed as they are.
+        keep: names of layers whose outputs must stay as they are.
+
+    Examples:
+        >>> fast_copy(nn.Linear(2, 2)).weight.dtype
+        torch.bfloat16
     """
     try:
         quick = copy.deepcopy(network)
@@ -46,22 +62,32 @@ def fast_copy(network: nn.Module, keep: Collection[str] = ()) -> nn.Module:
         return network
     fold_batch_norm(quick, keep)
     for module in quick.modules():
-        if type(module) in (nn.Conv2d, nn.Linear):  # a subclass may compute with its weights what it likes
+        if type(module) in (nn.Conv2d, nn.Linear):  # a subclass may use its weights in another way
             module.to(torch.bfloat16)
     return channels_last(quick)
 
 
 def fold_batch_norm(network: nn.Module, keep: Collection[str] = ()) -> int:
-    """Fold each BatchNorm into the convolution whose output it alone reads, in place; returns how many.
+    """Fold each BatchNorm into the convolution before it, in place, where nothing else reads the convolution's output.
 
-    Which those are is read from a symbolic trace (torch.fx). A network that cannot be traced stays as it is; so do
-    layers that run twice and convolutions named in ``keep``.
+    That is told by a symbolic trace (torch.fx). A network that cannot be traced stays as it is, which is said; layers
+    that run twice and convolutions named in ``keep`` stay as they are too.
+
+    Returns:
+        How many were folded.
+
+    Examples:
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU()).eval()
+        >>> fold_batch_norm(network), network[1]
+        (1, Identity())
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
         return 0
     try:
         graph = fx.Tracer().trace(network)
-    except Exception:  # control flow that depends on data, or anything else in a stranger's forward
+    except Exception as error:  # control flow that depends on data, or whatever else anyone's forward does
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        say(f"{type(network).__name__} keeps its BatchNorm in bfloat16, since its forward cannot be traced ({reason})")
         return 0
     layers = dict(network.named_modules())
     runs = Counter(node.target for node in graph.nodes if node.op == "call_module")
@@ -84,5 +110,5 @@ def fold_batch_norm(network: nn.Module, keep: Collection[str] = ()) -> int:
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, attribute = name.rpartition(".")
     old = network.get_submodule(name)
-    module._forward_hooks.update(old._forward_hooks)  # whoever taps the layer still finds it
+    module._forward_hooks.update(old._forward_hooks)  # taps of the old layer read the new one
     setattr(network.get_submodule(parent), attribute, module)

@@ -1,4 +1,4 @@
-"""What stands between uint8 images and a network, and how options on a URI say it."""
+"""From uint8 images to the input of a network, and the options of a URI that say how."""
 
 from __future__ import annotations
 
@@ -25,19 +25,26 @@ NORMS = {
 class Preprocess(nn.Module):
     """uint8 (N, 3, H, W) -> normalised float32 (N, 3, size, size). Part of the encoder, saved with it.
 
-    Resized pixels are rounded and kept within 0..255, as they are in the pipelines that networks were trained with;
-    bilinear and bicubic are antialiased. torchvision's transforms of the same images, and PIL's, give the same pixels
-    up to one level of 255, of noise up to two in less than one of a thousand: the rounding of their arithmetic.
+    Resized pixels are rounded and clipped to 0..255, as in the pipelines that networks were trained with; bilinear and
+    bicubic are antialiased. torchvision's and PIL's transforms of the same images give the same pixels, but for rounding:
+    a level of 255 at most, or for noise images two levels at less than a thousandth of the pixels.
 
     Args:
         mean, std: per channel, on the 0..1 scale.
         size: side of the network's input; None takes images as they are.
-        crop: None stretches images that are not (size, size) to that; a number in (0, 1] keeps their aspect: the
-            shorter side becomes ``size / crop`` (rounded down), and the central (size, size) is cut out.
+        crop: None stretches images to (size, size). A number in (0, 1] keeps their aspect: the shorter side becomes
+            ``size / crop`` (rounded down), and the central (size, size) is cut out.
         interpolation: "bilinear", "bicubic" or "nearest".
 
     Raises:
-        InputError: a size, crop or interpolation that cannot be.
+        InputError: an impossible size or crop, or an unknown interpolation.
+
+    Examples:
+        >>> preprocess = Preprocess(*NORMS["half"], size=16)
+        >>> preprocess(torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)).unique()
+        tensor([1.])
+        >>> preprocess.describe()["size"]
+        16
     """
 
     mean: torch.Tensor
@@ -106,7 +113,11 @@ def normalisation(norm: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         norm: a name of ``NORMS``, or the numbers themselves: ``0.5,0.5,0.5/0.2,0.2,0.2``.
 
     Raises:
-        InputError: neither a name nor two times three numbers, or a deviation that is not positive.
+        InputError: neither a name nor three means and three deviations, or a deviation that is not positive.
+
+    Examples:
+        >>> normalisation("0.5,0.5,0.5/0.2,0.2,0.2")
+        ((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     """
     if norm in NORMS:
         return NORMS[norm]
@@ -136,14 +147,19 @@ def preprocessing(
 
     Args:
         where: the checkpoint, for messages.
-        norm: input normalisation, as :func:`normalisation` takes it. It must be given: no state dict says it.
+        norm: input normalisation, as :func:`normalisation` takes it. It is needed, since no state dict says it.
         size: side of the network's input in pixels; None takes images as they are.
         crop: share of the image's shorter side that is cut out, in (0, 1]; None stretches the whole image.
         interpolation: "bilinear", "bicubic" or "nearest".
-        default_size: the one size that the network takes.
+        default_size: the size without ``size``.
 
     Raises:
-        InputError: norm is missing or unknown, size is not a whole number from 8 to 4096, or crop no share.
+        InputError: a norm that is missing or unknown, a size that is no whole number from 8 to 4096, or a crop outside
+            (0, 1].
+
+    Examples:
+        >>> preprocessing("weights.pt", norm="imagenet", size="224", crop="0.875").crop
+        0.875
     """
     if norm is None:
         raise InputError(
@@ -164,7 +180,11 @@ def flag(name: str, value: str | bool) -> bool:
     """A yes or no that may have come from a URI.
 
     Raises:
-        InputError: it is neither true nor false.
+        InputError: neither true nor false.
+
+    Examples:
+        >>> flag("l2", "true")
+        True
     """
     known = {"true": True, "false": False}
     if str(value).lower() not in known:

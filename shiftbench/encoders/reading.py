@@ -25,8 +25,8 @@ from safetensors.torch import load_file
 from shiftbench.errors import InputError
 
 HEADER_LIMIT = 16 << 20  # bytes of a safetensors header; that of a ViT-L is 50 kB
-ENTRY_LIMIT = 100_000  # of a zip archive; torch writes one per tensor
-DEPTH_LIMIT = 100  # of dictionaries in dictionaries
+ENTRY_LIMIT = 100_000  # entries of a zip archive; torch writes an entry for each tensor
+DEPTH_LIMIT = 100  # levels of dictionaries in dictionaries
 ASIDE = re.compile(r"optimi[sz]er|^optim$|scheduler|scaler|callback|^loops$")  # what training keeps beside the weights
 SEARCH_LIMIT = 64 << 20  # bytes of a refused pickle in which the reason is looked for
 HARMLESS = ("torch", "torch._utils", "collections")
@@ -51,7 +51,7 @@ OTHER = {
 
 
 class WouldRunError(InputError):
-    """A file that is read by running what it says."""
+    """A file that can only be read by running code that it holds."""
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -60,7 +60,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     A file is judged by its content, not by its suffix. Pickles are read with ``weights_only=True``.
 
     Raises:
-        InputError: it is no checkpoint, is damaged, would run code, or would take far more memory than its size.
+        InputError: a file that is no checkpoint, is damaged, would run code, or would take far more memory than its size.
+
+    Examples:
+        >>> torch.save({"state_dict": {"weight": torch.ones(2)}, "epoch": 3}, "net.pt")
+        >>> read_tensors(Path("net.pt"))
+        {'state_dict.weight': tensor([1., 1.])}
     """
     tensors = flatten(read(path))
     if not tensors:
@@ -77,7 +82,12 @@ def read(path: Path) -> Any:
     """The content of a checkpoint file as its writer nested it: dictionaries, numbers, strings, tensors.
 
     Raises:
-        InputError: as :func:`read_tensors` says.
+        InputError: as of :func:`read_tensors`.
+
+    Examples:
+        >>> torch.save({"epoch": 3}, "net.pt")
+        >>> read(Path("net.pt"))
+        {'epoch': 3}
     """
     if not path.is_file():
         raise InputError(f"{str(path)!r} is not a regular file.")
@@ -97,13 +107,18 @@ def read(path: Path) -> Any:
 
 
 def flatten(content: Any) -> dict[str, torch.Tensor]:
-    """Tensors in nested dictionaries and modules by dotted path; optimisers and everything else are left out."""
-    found: dict[str, torch.Tensor] = {}
-    seen: set[int] = set()  # a pickle can refer to one dictionary a billion times
+    """Tensors in nested dictionaries and modules by dotted path; optimisers and everything else are left out.
+
+    Examples:
+        >>> list(flatten({"model": {"weight": torch.ones(2)}, "optimizer": {"step": torch.ones(1)}}))
+        ['model.weight']
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()  # a pickle can refer to the same dictionary a billion times
 
     def walk(item: Any, path: str, depth: int) -> None:
         if isinstance(item, torch.Tensor):
-            found[path] = item
+            tensors[path] = item
         elif isinstance(item, torch.nn.Module):
             walk(item.state_dict(), path, depth)
         elif isinstance(item, Mapping) and id(item) not in seen and depth < DEPTH_LIMIT:
@@ -113,11 +128,17 @@ def flatten(content: Any) -> dict[str, torch.Tensor]:
                     walk(value, f"{path}.{key}" if path else str(key), depth + 1)
 
     walk(content, "", 0)
-    return found
+    return tensors
 
 
 def refused_global(path: Path) -> str | None:
-    """The first thing a pickle file would import beyond tensors and plain containers, found without running it."""
+    """The first thing that a pickle file would import besides tensors and plain containers, told without running it.
+
+    Examples:
+        >>> _ = Path("evil.pt").write_bytes(pickle.dumps(print))
+        >>> refused_global(Path("evil.pt"))
+        'builtins.print'
+    """
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -157,7 +178,7 @@ def _refuse_what_is_no_checkpoint(path: Path, start: bytes) -> None:
 
 
 def _is_safetensors(start: bytes) -> bool:
-    """Eight bytes of a length, then JSON. A short length ends in zeros, where zip and pickle have something."""
+    """Eight bytes of a length, then JSON. A small length ends in zeros, where zip and pickle files have none."""
     return start[8:9] == b"{" and (start[3:8] == bytes(5) or not start.startswith((b"PK", b"\x80")))
 
 
@@ -223,7 +244,7 @@ def _pickles(path: Path) -> IO[bytes]:
 
 
 def _check_tar(path: Path) -> None:
-    """torch wrote tar files until 0.1.10 (2017); everyone else's tar is an archive around something."""
+    """torch wrote tar files until 0.1.10 (2017); any other tar file is an archive that holds something else."""
     with tarfile.open(path, mode="r:") as archive:
         names = [member.name for member, _ in zip(archive, range(ENTRY_LIMIT), strict=False)]
     if {"storages", "tensors", "pickle"} <= set(names):
@@ -261,7 +282,7 @@ def _damaged(path: Path, reason: str) -> InputError:
 
 
 def _numpy_scalar(module: str) -> Callable[..., Any]:
-    """numpy's rebuilder of scalars under a name that pickles know it by; it runs no code of the file."""
+    """numpy's rebuilder of scalars, under a name that it has in pickles; it runs no code of the file."""
 
     def scalar(dtype: Any, content: bytes = b"") -> Any:
         return np.frombuffer(content, dtype=dtype)[0] if isinstance(content, bytes) and not dtype.hasobject else None
@@ -271,7 +292,7 @@ def _numpy_scalar(module: str) -> Callable[..., Any]:
 
 
 def _plain_globals() -> AbstractContextManager[Any]:
-    """What checkpoints of honest people also hold, and what cannot run anything: numpy scalars, parsed arguments."""
+    """What honest checkpoints also hold and what cannot run code: numpy scalars, parsed arguments."""
     kinds = [type(np.dtype(name)) for name in ("f8", "f4", "f2", "i8", "i4", "u1", "?")]
     scalars = [_numpy_scalar(module) for module in ("numpy.core.multiarray", "numpy._core.multiarray")]
     allow = getattr(torch.serialization, "safe_globals", None)  # torch 2.5 and later

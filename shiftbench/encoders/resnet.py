@@ -27,33 +27,64 @@ def resnet18_cifar() -> nn.Module:
 
     Convolutions start as PyTorch starts them, which is what the published ConCURL code trains on the CIFAR
     sets.
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     network = resnet18_cifar()
+        >>> network.feature_dim
+        512
     """
     return _resnet(False, (2, 2, 2, 2), small=True)
 
 
 def resnet18() -> nn.Module:
-    """ResNet-18 with the 7x7 stem for ImageNet-sized images (He et al. 2016): (N, 3, H, W) -> (N, 512)."""
+    """ResNet-18 with the 7x7 stem for ImageNet-sized images (He et al. 2016): (N, 3, H, W) -> (N, 512).
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     network = resnet18()
+        >>> network.feature_dim
+        512
+    """
     return _resnet(False, (2, 2, 2, 2))
 
 
 def resnet34() -> nn.Module:
-    """ResNet-34 with the 7x7 stem for ImageNet-sized images (He et al. 2016): (N, 3, H, W) -> (N, 512)."""
+    """ResNet-34 with the 7x7 stem for ImageNet-sized images (He et al. 2016): (N, 3, H, W) -> (N, 512).
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     network = resnet34()
+        >>> network.feature_dim
+        512
+    """
     return _resnet(False, (3, 4, 6, 3))
 
 
 def resnet50() -> nn.Module:
-    """ResNet-50, stride on the 3x3 convolution as in torchvision (He et al. 2016): (N, 3, H, W) -> (N, 2048)."""
+    """ResNet-50, stride on the 3x3 convolution as in torchvision (He et al. 2016): (N, 3, H, W) -> (N, 2048).
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     network = resnet50()
+        >>> network.feature_dim
+        2048
+    """
     return _resnet(True, (3, 4, 6, 3))
 
 
 def rename(names: Sequence[str]) -> dict[str, str]:
-    """New names for those that other code bases give differently.
+    """New names for the names of other code bases.
 
     The downsampling shortcut may be ``shortcut``. In ``nn.Sequential(*resnet.children())`` parts have numbers for
     names: the first convolution is 0 and its BatchNorm 1, and the four numbers that hold blocks are the stages,
     whichever of the activation and the pooling stand before them.
     """
-    blocks = sorted({int(found.group(1)) for name in names if (found := re.match(r"(\d+)\.0\.conv1\.weight", name))})
+    blocks = sorted({int(match.group(1)) for name in names if (match := re.match(r"(\d+)\.0\.conv1\.weight", name))})
     parts = {"0": "conv1", "1": "bn1"} | {str(number): f"layer{i}" for i, number in enumerate(blocks, 1)}
     if len(blocks) != 4:
         parts = {}
@@ -65,7 +96,7 @@ def rename(names: Sequence[str]) -> dict[str, str]:
 
 
 def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Module]] | None:
-    """Name and builder of the network with tensors of these names and shapes; None where it is none of these."""
+    """Name and builder of the network with tensors of these names and shapes; None where it is of another kind."""
     stem, first = shapes.get("conv1.weight", ()), shapes.get("layer1.0.conv2.weight", ())
     if (
         len(stem) != 4

@@ -23,9 +23,9 @@ PREPROCESSINGS: Mapping[str | None, Mapping[str, Any]] = {
     "BicubicRes256Crop224": {"size": 224, "crop": 224 / 256, "interpolation": "bicubic"},
     "Crop288": {"size": 288, "crop": 1.0},
 }
-# Buffers that some networks gained after their weights were published; they hold constants.
+# Buffers with constants that some networks gained after their weights were published.
 CONSTANT = ("mu", "sigma", "mean", "std", "normalize.mean", "normalize.std")
-# Tensors that some files hold besides, of no use for inference; the zoo skips them too.
+# Tensors in some files that are of no use for inference; the zoo skips them too.
 LEFT_OVER = re.compile(r"(^|\.)(scores|model_preact_hl1\..*)$")
 
 
@@ -45,6 +45,11 @@ def load(
 
     Raises:
         InputError: no such network, an ensemble of several files, or weights that are not there or do not fit.
+
+    Examples:
+        >>> cpu = torch.device("cpu")
+        >>> load("cifar10/corruptions/Hendrycks2020AugMix_WRN", device=cpu, download=True).name  # doctest: +SKIP
+        'robustbench:Hendrycks2020AugMix_WRN'
     """
     robustbench = library("robustbench")
     about = _entry(robustbench, location)
@@ -72,7 +77,7 @@ def _state(file: Path, network: nn.Module, name: str) -> dict[str, torch.Tensor]
     """The tensors of a zoo's file under the names that the network has for them today."""
     own, state = network.state_dict(), read_state(file, network, name)
     last = {key.removeprefix("last."): value for key, value in state.items() if key.startswith("last.")}
-    state = last or state  # beside the "best" epoch; the zoo takes the last one
+    state = last or state  # some files also hold the "best" epoch; the zoo takes the last epoch
     if not own.keys() & state.keys():  # an ImageNet network behind a layer that normalises
         state = {f"model.{key}": value for key, value in state.items()}
     state = {key: value for key, value in state.items() if key in own or not LEFT_OVER.search(key)}

@@ -36,7 +36,7 @@ def save_encoder(
     size: int | None,
     train: Mapping[str, Any],
 ) -> None:
-    """Write ``encoder.safetensors`` and ``encoder.yaml``: all that :func:`load_run` needs.
+    """Write ``encoder.safetensors`` and ``encoder.yaml``, which is all that :func:`load_run` needs.
 
     Args:
         folder: the run folder.
@@ -45,6 +45,13 @@ def save_encoder(
         backbone, heads: the trained modules; the first head is the default feature.
         mean, std, size: the input normalisation on the 0..1 scale and the image size (None: any).
         train: how it was trained: seed, data, epochs, selection.
+
+    Examples:
+        >>> about = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": None, "train": {"seed": 0, "data": "digits"}}
+        >>> network = build_backbone("small_cnn")
+        >>> save_encoder(Path("run"), name="net", backbone_name="small_cnn", backbone=network, heads={}, **about)
+        >>> sorted(path.name for path in Path("run").iterdir())
+        ['encoder.safetensors', 'encoder.yaml']
     """
     parts = {"backbone": backbone, **{f"heads.{key}": head for key, head in heads.items()}}
     tensors = {
@@ -72,10 +79,17 @@ def load_run(folder: Path, *, device: torch.device, arch: str | None = None) -> 
     Args:
         folder: the run folder.
         device: where the encoder runs.
-        arch: the backbone that its description names, repeated by the user where that is not a registered one.
+        arch: the backbone that its description names, repeated by the user where it is not a registered backbone.
 
     Raises:
-        InputError: an unfinished run, no run at all, a damaged description, or weights that are not those it describes.
+        InputError: an unfinished run, no run at all, a damaged description, or other weights than it describes.
+
+    Examples:
+        >>> about = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": None, "train": {"seed": 0, "data": "digits"}}
+        >>> network = build_backbone("small_cnn")
+        >>> save_encoder(Path("run"), name="net", backbone_name="small_cnn", backbone=network, heads={}, **about)
+        >>> load_run(Path("run"), device=torch.device("cpu")).train_seed
+        0
     """
     if not (folder / DESCRIPTION).is_file():
         unfinished = (folder / "checkpoint.pt").is_file()
@@ -116,13 +130,21 @@ def load_run(folder: Path, *, device: torch.device, arch: str | None = None) -> 
 
 
 def trained_on(folder: Path) -> str:
-    """The data set that a finished run was trained on, as its description says; "digits" where it says nothing."""
+    """The data set that a finished run was trained on, as its description says; "digits" where it says nothing.
+
+    Examples:
+        >>> about = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "size": None, "train": {"seed": 0, "data": "digits"}}
+        >>> network = build_backbone("small_cnn")
+        >>> save_encoder(Path("run"), name="net", backbone_name="small_cnn", backbone=network, heads={}, **about)
+        >>> trained_on(Path("run"))
+        'digits'
+    """
     about = _description(folder)
     return str(about.get("train", {}).get("data", "digits")) if isinstance(about, dict) else "digits"
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values without aliases, by which a few lines could stand for gigabytes."""
+    """Plain values without aliases: with aliases, a few lines could stand for gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -151,7 +173,7 @@ def _part(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Ten
 
 
 def _head(spec: Mapping[str, Any], state: Mapping[str, torch.Tensor], where: str) -> Head:
-    """A head as described, made only if the file has tensors of its widths: a description costs nothing to write."""
+    """A head as described, made only if the file has tensors of its widths, since a description may claim any width."""
     with torch.device("meta"):
         described = {name: tuple(value.shape) for name, value in Head(**spec).state_dict().items()}
     if described != {name: tuple(value.shape) for name, value in state.items()}:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from contextlib import suppress
 
 import torch
 
@@ -13,15 +13,16 @@ from shiftbench.errors import InputError, unknown
 from shiftbench.images import Images, evenly
 from shiftbench.runtime.console import say
 
-SAME = 0.999  # least agreement of bfloat16 features with float32 ones
+LEAST_AGREEMENT = 0.999  # of bfloat16 features with those in float32, to be taken for the same
 
 
 def settle(encoders: Sequence[Encoder], images: Images, dtype: str = "auto") -> list[Encoder]:
     """Bring all encoders of one comparison to one arithmetic.
 
-    "auto" is bfloat16 where every network runs on a device that is fast in it and the features of a probe agree with
-    those in float32 (:func:`agreement` of at least 0.999); otherwise all run in float32. An encoder that was loaded
-    in an arithmetic of its own decides for all. Encoders without a torch network of ours compute as they do.
+    "auto" is bfloat16 where every network runs on a device that is fast in it and the features of a few images agree
+    with those in float32 (:func:`agreement` of at least 0.999); otherwise all run in float32. An encoder that was loaded
+    in an arithmetic of its own decides for all. Encoders without a torch network of ours compute as they do. An encoder
+    that fails in both arithmetics decides nothing: it fails again where its features are used, and is reported there.
 
     Args:
         encoders: in any order.
@@ -33,6 +34,13 @@ def settle(encoders: Sequence[Encoder], images: Images, dtype: str = "auto") -> 
 
     Raises:
         InputError: two of them, or one and ``dtype``, ask for different arithmetics.
+
+    Examples:
+        >>> from shiftbench.encoders.load import load_encoder
+        >>> encoders = [load_encoder("pixels"), load_encoder("random:small_cnn", device="cpu")]
+        >>> images = torch.randint(256, (16, 3, 32, 32), dtype=torch.uint8)
+        >>> [encoder.dtype for encoder in settle(encoders, images, "float32")]
+        ['float32', 'float32']
     """
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
@@ -47,10 +55,10 @@ def settle(encoders: Sequence[Encoder], images: Images, dtype: str = "auto") -> 
     target = next(iter(asked), "bfloat16" if fast else "float32")
     cast = {id(encoder): encoder.with_dtype(target) for encoder in networks}
     if target == "bfloat16":
-        probe = evenly(images)
+        few = evenly(images)
         for encoder in networks:
-            same = agreement(encoder.with_dtype("float32"), cast[id(encoder)], probe)
-            if same >= SAME:
+            same = agreement(encoder.with_dtype("float32"), cast[id(encoder)], few)
+            if same is None or same >= LEAST_AGREEMENT:
                 continue
             differ = f"bfloat16 features of {encoder.name} agree with float32 ones to {same:.4f} only"
             if asked:
@@ -61,18 +69,46 @@ def settle(encoders: Sequence[Encoder], images: Images, dtype: str = "auto") -> 
     return [cast.get(id(encoder), encoder) for encoder in encoders]
 
 
-def agreement(one: Encoder, other: Encoder, images: torch.Tensor) -> float:
+def agreement(first: Encoder, second: Encoder, images: torch.Tensor) -> float | None:
     """How far two encoders say the same about uint8 (N, 3, H, W): 1 where their features are equal.
 
-    It is the cosine between all centred features of the one and of the other, (N, D) taken as one vector each, of
+    It is the cosine between all centred features of the first and of the second, (N, D) taken as one vector each, of
     the feature where it is lowest. Centring matters: features far from the origin have cosines near 1 whatever
-    they say. An encoder that fails on the images agrees: its failure is reported where it is used.
+    they say.
+
+    Returns:
+        -1 to 1; 0 where one encoder fails, which is said, or has a feature that is not finite, and the other has not.
+        None where there is nothing to compare: both fail, or no feature is finite.
+
+    Examples:
+        >>> means = Encoder("means", lambda images: {"backbone": images.float().mean((2, 3))}, fingerprint="1")
+        >>> images = torch.randint(256, (16, 3, 8, 8), dtype=torch.uint8)
+        >>> round(agreement(means, means, images), 4)
+        1.0
     """
-    found = [1.0]
-    with suppress(Exception):  # a stranger's code may raise anything
-        left, right = one.features(images), other.features(images)
-        for name, value in left.items():
-            a, b = ((side - side.mean(0)).double().flatten() for side in (value, right[name]))
-            size = a.norm() * b.norm()
-            found.append(float(a @ b / size) if size > 0 else float(torch.equal(a, b)))
-    return min(found)
+    left, right = _features(first, images), _features(second, images)
+    if isinstance(left, Exception) and isinstance(right, Exception):
+        return None
+    if isinstance(left, Exception) or isinstance(right, Exception):
+        failing, error = (first, left) if isinstance(left, Exception) else (second, right)
+        say(f"{failing.name} fails in {failing.dtype} alone ({type(error).__name__}: {' '.join(str(error).split())})")
+        return 0.0
+    cosines = [_cosine(left[name], right[name]) for name in left]
+    return min((cosine for cosine in cosines if not math.isnan(cosine)), default=None)
+
+
+def _features(encoder: Encoder, images: torch.Tensor) -> dict[str, torch.Tensor] | Exception:
+    try:
+        return encoder.features(images)
+    except Exception as error:  # an encoder may be anyone's code: whatever it raises is its outcome
+        return error
+
+
+def _cosine(left: torch.Tensor, right: torch.Tensor) -> float:
+    """Of centred features (N, D), at most 1; 0 where one side alone is not finite, NaN where neither is."""
+    finite = [bool(torch.isfinite(features).all()) for features in (left, right)]
+    if not all(finite):
+        return 0.0 if any(finite) else math.nan
+    a, b = ((features - features.mean(0)).double().flatten() for features in (left, right))
+    size = a.norm() * b.norm()
+    return min(1.0, float(a @ b / size)) if size > 0 else float(torch.equal(a, b))

@@ -1,4 +1,4 @@
-"""A stranger's state dict becomes an encoder: all of the backbone's tensors are loaded, or it says which are not."""
+"""A stranger's state dict becomes an encoder: all of the backbone's tensors are loaded, or it is said which are not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from shiftbench.encoders.arch import Candidate, best, candidates, candidates_for, describe_families
+from shiftbench.encoders.arch import Guess, best, describe_families, guesses, guesses_for
 from shiftbench.encoders.backbones import Head, build_backbone
 from shiftbench.encoders.base import Encoder, module_encoder
 from shiftbench.encoders.preprocess import flag, preprocessing
@@ -42,9 +42,14 @@ class Coverage:
     Attributes:
         matched: tensors that were loaded.
         missing: tensors of the backbone that the file lacks.
-        mismatched: tensors that have another shape in the file, with both.
-        unexpected: tensors of the file inside the backbone's own parts, of which the backbone knows nothing.
-        dropped: parts of the file beside the backbone: heads, queues, momentum copies.
+        mismatched: tensors that have another shape in the file, with both shapes.
+        unexpected: tensors of the file inside parts of the backbone that the backbone does not have.
+        dropped: parts of the file that are no part of the backbone: heads, queues, momentum copies.
+
+    Examples:
+        >>> coverage = Coverage(("conv.weight",), ("fc.bias",), (), (), ("queue",))
+        >>> coverage.complete, str(coverage)
+        (False, '1 of 2 tensors; missing fc.bias; dropped queue')
     """
 
     matched: tuple[str, ...]
@@ -60,7 +65,7 @@ class Coverage:
 
     @property
     def complete(self) -> bool:
-        """All of the backbone was found, and nothing that should belong to it was left over."""
+        """Whether all of the backbone is filled, and nothing that should belong to it is left over."""
         return not (self.missing or self.mismatched or self.unexpected)
 
     def __str__(self) -> str:
@@ -85,43 +90,51 @@ def load_state_dict(
     crop: str | float | None = None,
     interpolation: str = "bilinear",
 ) -> Encoder:
-    """Load a checkpoint file with the tensors of one network, however they are wrapped.
+    """Load a checkpoint file with the tensors of a network, whatever prefixes their names have.
 
     Its features are "backbone" (N, D), and "logits" where the file has the linear classifier that stands on it.
 
     Args:
         path: the file.
         device: where the encoder runs.
-        arch: a registered backbone or ``package.module:Class``; found by the tensors' names and shapes where None.
-        prefix: what stands before the network's tensors in the file, where it holds several.
-        ema: prefer averaged weights (also DINO's teacher) over the last ones, where the file has both.
+        arch: a registered backbone or ``package.module:Class``; None reads it off the tensors' names and shapes.
+        prefix: what stands before the names of the network's tensors, where the file holds several networks.
+        ema: prefer averaged weights (also DINO's teacher) to the last weights, where the file has both.
         allow_missing: load what fits and leave the rest at its random start.
         norm, size, crop, interpolation: as :func:`~shiftbench.encoders.preprocess.preprocessing` takes them.
 
     Raises:
-        InputError: the file is refused, its network is unknown, or it does not fill the backbone.
+        InputError: a file that is refused, whose network is unknown, or that does not fill the backbone.
+
+    Examples:
+        >>> from shiftbench.encoders.cifar_resnet import resnet8
+        >>> wrapped = {f"module.{name}": value for name, value in resnet8().state_dict().items()}
+        >>> torch.save({"state_dict": wrapped}, "weights.pt")
+        >>> encoder = load_state_dict(Path("weights.pt"), device=torch.device("cpu"), norm="half")
+        >>> encoder.origin["prefix"]
+        'state_dict.module.'
     """
     where = repr(path.name)
     tensors = read_tensors(path)
     with torch.random.fork_rng(devices=[]):  # what is missing starts the same in every run
         torch.default_generator.manual_seed(START)
-        candidate = _choose(tensors, arch, prefix, flag("ema", ema), where)
-        backbone = candidate.build()
+        guess = _choose(tensors, arch, prefix, flag("ema", ema), where)
+        backbone = guess.build()
     only = getattr(backbone, "image_size", None)
     transform = preprocessing(where, norm=norm, size=size, crop=crop, interpolation=interpolation, default_size=only)
-    before = _probe(backbone, transform.size, where)
-    head_name, head = _classifier(candidate, backbone)
-    state = {key: value for key, value in candidate.state.items() if not (head and key.startswith(f"{head_name}."))}
-    coverage = fill(backbone, state, f"{where} as {candidate.name}", flag("allow_missing", allow_missing))
-    if torch.allclose(before, _probe(backbone, transform.size, where)):
-        raise InputError(f"{where} changes nothing in {candidate.name}: its features are those of random weights.")
-    coverage = replace(coverage, dropped=coverage.dropped + _outside(tensors, candidate.prefix))
-    under = f" under {candidate.prefix[:-1]}" if candidate.prefix else ""
-    say(f"{path.name}: {candidate.name}{under}, {coverage}" + (f"; {head_name} gives logits" if head else ""))
+    before = _trial(backbone, transform.size, where)
+    head_name, head = _classifier(guess, backbone)
+    state = {key: value for key, value in guess.state.items() if not (head and key.startswith(f"{head_name}."))}
+    coverage = fill(backbone, state, f"{where} as {guess.name}", flag("allow_missing", allow_missing))
+    if torch.allclose(before, _trial(backbone, transform.size, where)):
+        raise InputError(f"{where} changes nothing in {guess.name}: its features are those of random weights.")
+    coverage = replace(coverage, dropped=coverage.dropped + _outside(tensors, guess.prefix))
+    under = f" under {guess.prefix[:-1]}" if guess.prefix else ""
+    say(f"{path.name}: {guess.name}{under}, {coverage}" + (f"; {head_name} gives logits" if head else ""))
     origin = {
         "sha256": sha256(path),
-        "backbone": candidate.name,
-        "prefix": candidate.prefix,
+        "backbone": guess.name,
+        "prefix": guess.prefix,
         "coverage": str(coverage),
         "missing": [*coverage.missing, *coverage.mismatched],
         "dropped": list(coverage.dropped),
@@ -133,10 +146,14 @@ def load_state_dict(
 
 
 def fill(module: nn.Module, state: Mapping[str, torch.Tensor], where: str, allow_missing: bool = False) -> Coverage:
-    """Load a module's tensors from a state dict, as float32, and say what did not fit.
+    """Load a module's tensors from a state dict, as float32, and return what fits and what does not.
 
     Raises:
-        InputError: it is not all of the module, unless ``allow_missing``; or a tensor is no finite floating-point one.
+        InputError: not all of the module, unless ``allow_missing``; or weights that are no finite floating-point numbers.
+
+    Examples:
+        >>> fill(nn.Linear(2, 1), {"weight": torch.ones(1, 2)}, "a file", allow_missing=True).missing
+        ('bias',)
     """
     own = {name: value for name, value in module.state_dict().items() if not name.endswith(COUNTER)}
     given = {name: value for name, value in state.items() if not name.endswith(COUNTER)}
@@ -158,21 +175,19 @@ def fill(module: nn.Module, state: Mapping[str, torch.Tensor], where: str, allow
     return coverage
 
 
-def _choose(
-    tensors: Mapping[str, torch.Tensor], arch: str | None, prefix: str | None, ema: bool, where: str
-) -> Candidate:
+def _choose(tensors: Mapping[str, torch.Tensor], arch: str | None, prefix: str | None, ema: bool, where: str) -> Guess:
     backbone = None if arch is None else build_backbone(arch)
-    found = list(candidates(tensors) if backbone is None else candidates_for(backbone, str(arch), tensors))
+    networks = list(guesses(tensors) if backbone is None else guesses_for(backbone, str(arch), tensors))
     if prefix is not None:
         wanted = f".{prefix}".rstrip(".") + "."
-        under = [each for each in found if f".{each.prefix}".endswith(wanted) and (prefix or not each.prefix)]
-        if found and not under:
-            known = ", ".join(repr(each.prefix) for each in found)
+        under = [guess for guess in networks if f".{guess.prefix}".endswith(wanted) and (prefix or not guess.prefix)]
+        if networks and not under:
+            known = ", ".join(repr(guess.prefix) for guess in networks)
             raise InputError(f"{where} has no network under prefix={prefix}, but under {known}.")
-        found = under
-    candidate = best(found, ema=ema, where=where)
-    if candidate is not None:
-        return candidate
+        networks = under
+    guess = best(networks, ema=ema, where=where)
+    if guess is not None:
+        return guess
     some = ", ".join(f"{name} {tuple(value.shape)}" for name, value in list(tensors.items())[:3])
     if backbone is not None:
         own = ", ".join(list(backbone.state_dict())[:3])
@@ -183,11 +198,11 @@ def _choose(
     )
 
 
-def _classifier(candidate: Candidate, backbone: nn.Module) -> tuple[str, nn.Module | None]:
+def _classifier(guess: Guess, backbone: nn.Module) -> tuple[str, nn.Module | None]:
     """The linear layer of the file that stands where this architecture has its classifier."""
     own = set(backbone.state_dict())
     for name in CLASSIFIERS:
-        weight, bias = (candidate.state.get(f"{name}.{kind}") for kind in ("weight", "bias"))
+        weight, bias = (guess.state.get(f"{name}.{kind}") for kind in ("weight", "bias"))
         fits = weight is not None and weight.ndim == 2 and weight.shape[1] == backbone.feature_dim
         if fits and bias is not None and f"{name}.weight" not in own:
             assert weight is not None
@@ -207,7 +222,7 @@ def _sound(name: str, tensor: torch.Tensor, where: str) -> torch.Tensor:
     return weights
 
 
-def _probe(backbone: nn.Module, size: int | None, where: str) -> torch.Tensor:
+def _trial(backbone: nn.Module, size: int | None, where: str) -> torch.Tensor:
     """Features of two images of noise, of the size that the encoder will see."""
     images = torch.rand(2, 3, size or 32, size or 32, generator=torch.Generator().manual_seed(0))
     try:
@@ -219,9 +234,9 @@ def _probe(backbone: nn.Module, size: int | None, where: str) -> torch.Tensor:
             f"{where}: its network fails on images of {size or 32} pixels ({reason}). Add ?size=."
         ) from error
     if not isinstance(features, torch.Tensor) or features.shape != (2, backbone.feature_dim):
-        found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+        output = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
         raise InputError(
-            f"{where}: its network gives {found} for 2 images, not (2, feature_dim={backbone.feature_dim})."
+            f"{where}: its network gives {output} for 2 images, not (2, feature_dim={backbone.feature_dim})."
         )
     return features
 
@@ -231,14 +246,13 @@ def _groups(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _outside(tensors: Mapping[str, torch.Tensor], prefix: str) -> tuple[str, ...]:
-    """The parts of a file beside the chosen network, each by the shortest path that tells it apart."""
+    """The parts of a file besides the chosen network, each by the shortest path that tells it apart."""
     chosen = prefix.split(".")[:-1]
-    found: dict[str, None] = {}
+    outside: dict[str, None] = {}
     for name in tensors:
         if not name.startswith(prefix):
             parts = name.split(".")
-            shared = next(
-                i for i, (one, other) in enumerate(zip([*parts, ""], [*chosen, "."], strict=False)) if one != other
-            )
-            found[".".join(parts[: shared + 1])] = None
-    return tuple(found)
+            pairs = zip([*parts, ""], [*chosen, "."], strict=False)
+            shared = next(i for i, (part, other) in enumerate(pairs) if part != other)
+            outside[".".join(parts[: shared + 1])] = None
+    return tuple(outside)

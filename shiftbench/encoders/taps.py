@@ -1,4 +1,4 @@
-"""Which features are taken of a network: its output, a head's, or any layer's inside it; pooled, at unit length."""
+"""Which features are taken of a network: its output, that of a head or of a layer; pooled, scaled to unit length."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Feature:
     Attributes:
         source: "backbone", a head's name, or a layer's.
         pool: how maps (N, C, H, W) or tokens (N, T, C) become (N, D): "avg" or "max" over positions, "cls" (the first
-            token), "flatten"; "none" and the empty default leave them, which is an error for all but (N, D).
+            token), "flatten"; "none" and "" change nothing, so that only (N, D) can be used.
         l2: scale to unit length.
     """
 
@@ -37,7 +37,7 @@ class Feature:
         return "+".join(filter(None, (self.source, self.pool, "l2" * self.l2)))
 
     def of(self, value: torch.Tensor) -> torch.Tensor:
-        """Pool and scale what the source gave: float32, (N, D) unless there is nothing to pool it with."""
+        """Pool and scale the output of the source: float32, (N, D) unless it has positions and no pool is named."""
         pooled = _pooled(value.float(), self.pool, self.source)
         return nn.functional.normalize(pooled, dim=1) if self.l2 and pooled.ndim == 2 else pooled
 
@@ -55,14 +55,16 @@ def _pooled(value: torch.Tensor, pool: str, source: str) -> torch.Tensor:
     return value.mean(positions) if pool == "avg" else value.amax(positions)
 
 
-def chosen(wanted: Sequence[str], pool: str, l2: bool, known: Sequence[str], layers: Sequence[str]) -> list[Feature]:
+def choose_features(
+    wanted: Sequence[str], pool: str, l2: bool, known: Sequence[str], layers: Sequence[str]
+) -> list[Feature]:
     """The features that a user asks for.
 
     Args:
-        wanted: names of features or layers; none takes all known features.
-        pool: a name of ``POOLS``, for the layers, or where there are none for the encoder's own features; empty
-            averages layers and leaves the rest as it is.
-        l2: scale them to unit length.
+        wanted: names of features or layers; empty for all known features.
+        pool: a name of ``POOLS``, for the layers, or for the encoder's own features where no layer is wanted; with ""
+            layers are averaged and other features stay as they are.
+        l2: scale features to unit length.
         known: the encoder's own features.
         layers: names of the layers that can be tapped.
 
@@ -85,7 +87,7 @@ class Taps:
 
     Args:
         network: where the layers are.
-        names: as ``named_modules`` has them.
+        names: those of ``named_modules``.
     """
 
     def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
@@ -103,7 +105,7 @@ class Taps:
 
     @contextmanager
     def __call__(self) -> Iterator[dict[str, list[torch.Tensor]]]:
-        """Yield what fills with the outputs, per layer one for each time it runs inside the block."""
+        """Yield a dictionary that receives the outputs of each layer, one for each time that it runs in the block."""
         self._running.seen = {}
         try:
             yield self._running.seen
@@ -111,11 +113,11 @@ class Taps:
             del self._running.seen
 
 
-def only(seen: Mapping[str, list[torch.Tensor]], name: str) -> torch.Tensor:
+def only_output(seen: Mapping[str, list[torch.Tensor]], name: str) -> torch.Tensor:
     """The output of a layer that ran once.
 
     Raises:
-        InputError: it did not run, or ran several times, so that its name does not say which output is meant.
+        InputError: a layer that did not run, or that ran several times, so that its name does not tell which output.
     """
     outputs = seen.get(name, [])
     if len(outputs) != 1:
@@ -125,7 +127,7 @@ def only(seen: Mapping[str, list[torch.Tensor]], name: str) -> torch.Tensor:
 
 
 def _tensor(output: Any, name: str) -> torch.Tensor:
-    """The main tensor of what a layer returns: tokens before attention weights, a named output's last state."""
+    """The main tensor of a layer's output: the first of a tuple, the last state of a named output."""
     if isinstance(output, Mapping):
         output = output.get("last_hidden_state", next(iter(output.values()), None))
     if isinstance(output, (tuple, list)) and output:
@@ -135,14 +137,15 @@ def _tensor(output: Any, name: str) -> torch.Tensor:
     return output
 
 
-def split_classifier(network: nn.Module, probe: torch.Tensor) -> str:
-    """Take off the last linear layer of a network whose output it makes, in place; returns its name.
-
-    Empty, and nothing changed, where the output is not that of one linear layer.
+def split_classifier(network: nn.Module, images: torch.Tensor) -> str:
+    """Take off the linear layer that makes a network's output, in place.
 
     Args:
         network: float (N, 3, H, W) -> (N, classes).
-        probe: float (N, 3, H, W), images to run it on.
+        images: float (N, 3, H, W), to run it on.
+
+    Returns:
+        The layer's name; "" where no linear layer makes the output, and nothing is changed.
     """
     outputs: dict[str, Any] = {}
     handles = [
@@ -152,7 +155,7 @@ def split_classifier(network: nn.Module, probe: torch.Tensor) -> str:
     ]
     try:
         with torch.inference_mode():
-            result = network.eval()(probe)
+            result = network.eval()(images)
     finally:
         for handle in handles:
             handle.remove()

@@ -42,7 +42,11 @@ def load(
         changes: norm, size, crop, interpolation in place of those of the tag.
 
     Raises:
-        InputError: timm is not installed, has no such network, or its weights are not in the cache or do not fit.
+        InputError: timm is not installed or has no such network, or weights that are not in the cache or do not fit.
+
+    Examples:
+        >>> load("resnet18.a1_in1k", device=torch.device("cpu"), download=True).name  # doctest: +SKIP
+        'timm:resnet18.a1_in1k'
     """
     timm = library("timm")
     about = _tag(timm, location)
@@ -103,7 +107,7 @@ def _published(about: Mapping[str, Any], location: str, download: str | bool) ->
 
 
 def _create(timm: Any, location: str, state: Mapping[str, torch.Tensor], about: Mapping[str, Any], file: Path) -> Any:
-    """The network with these weights, which timm renames where its code has changed, and loads strictly."""
+    """The network with these weights; timm renames tensors where its code has changed, and needs all to fit."""
     classifier = about.get("classifier")
     weight = state.get(f"{classifier}.weight") if isinstance(classifier, str) else None
     overlay, classes = {"state_dict": dict(state)}, {}

@@ -20,15 +20,21 @@ def load(
     """Load one of torchvision's classifiers (``torchvision.models``).
 
     Args:
-        location: NAME/WEIGHTS, a member of the architecture's weights enum, which also says the preprocessing; NAME
-            alone for weights of your own.
+        location: NAME/WEIGHTS, where WEIGHTS is a member of the architecture's weights enum, which also tells the
+            preprocessing; NAME alone for weights of your own.
         device: where it runs.
         weights: a file of weights in place of torchvision's.
         download: fetch the weights into torch.hub's cache if they are not there.
-        changes: norm, size, crop, interpolation in place of those of the weights enum. Without one, norm must be given.
+        changes: norm, size, crop, interpolation in place of those of the weights enum. For NAME alone norm is needed.
 
     Raises:
-        InputError: no such architecture or weights, they are not in the cache, or they do not fit.
+        InputError: no such architecture or weights, or weights that are not in the cache or do not fit.
+
+    Examples:
+        >>> torch.save(compat.torchvision().models.get_model("shufflenet_v2_x0_5").state_dict(), "mine.pth")
+        >>> encoder = load("shufflenet_v2_x0_5", device=torch.device("cpu"), weights="mine.pth", norm="imagenet")
+        >>> encoder.feature_names
+        ('backbone', 'logits')
     """
     models = compat.torchvision().models
     name, _, version = location.partition("/")

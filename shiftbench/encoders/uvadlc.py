@@ -84,23 +84,33 @@ class TutorialEncoder(nn.Module):
 
 
 def resnet20() -> nn.Module:
-    """Tutorial 5's ResNet: three times three blocks of 16, 32 and 64 channels."""
+    """Tutorial 5's ResNet: three times three blocks of 16, 32 and 64 channels.
+
+    Examples:
+        >>> resnet20().feature_dim
+        64
+    """
     return TutorialResNet([16] * 3 + [32] * 3 + [64] * 3)
 
 
 def autoencoder64() -> nn.Module:
-    """Tutorial 9's encoder with a code of 64 numbers; its inputs are scaled to -1..1 (``norm=half``)."""
+    """Tutorial 9's encoder with a code of 64 numbers; its inputs are scaled to -1..1 (``norm=half``).
+
+    Examples:
+        >>> autoencoder64().feature_dim
+        64
+    """
     return TutorialEncoder(64)
 
 
 def rename(names: Sequence[str]) -> dict[str, str]:
-    """New names for those that other code bases give differently: none here."""
+    """New names for the names of other code bases: none here."""
     return {}
 
 
 def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Module]] | None:
-    """Name and builder of the network with tensors of these names and shapes; None where it is none of these."""
-    numbers = sorted({int(found.group(1)) for name in shapes if (found := re.match(r"blocks\.(\d+)\.net\.0\.", name))})
+    """Name and builder of the network with tensors of these names and shapes; None where it is of another kind."""
+    numbers = sorted({int(match.group(1)) for name in shapes if (match := re.match(r"blocks\.(\d+)\.net\.0\.", name))})
     widths = [shapes.get(f"blocks.{number}.net.0.weight", ()) for number in numbers]
     if "input_net.0.weight" not in shapes or any(
         len(width) != 4 for width in widths

@@ -49,23 +49,31 @@ class VGG(nn.Module):
 
 
 def vgg16_bn() -> nn.Module:
-    """VGG-16 with BatchNorm as torchvision has it: (N, 3, H, W) -> (N, 4096)."""
+    """VGG-16 with BatchNorm as torchvision has it: (N, 3, H, W) -> (N, 4096).
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     network = vgg16_bn()
+        >>> network.feature_dim
+        4096
+    """
     vgg = torchvision().models.vgg
     return VGG(vgg.cfgs["D"], True, 7, (4096, 4096))
 
 
 def rename(names: Sequence[str]) -> dict[str, str]:
-    """New names for those that other code bases give differently: none here."""
+    """New names for the names of other code bases: none here."""
     return {}
 
 
 def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Module]] | None:
-    """Name and builder of the network with tensors of these names and shapes; None where it is none of these.
+    """Name and builder of the network with tensors of these names and shapes; None where it is of another kind.
 
     Between two convolutions lie an activation, BatchNorm where there is any, and one more place for max-pooling.
     """
     weights = {
-        int(found.group(1)): name for name in shapes if (found := re.fullmatch(r"features\.(\d+)\.weight", name))
+        int(match.group(1)): name for name in shapes if (match := re.fullmatch(r"features\.(\d+)\.weight", name))
     }
     convolutions = {number: shapes[weights[number]] for number in sorted(weights) if len(shapes[weights[number]]) == 4}
     batch_norm = "features.1.running_mean" in shapes

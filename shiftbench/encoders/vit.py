@@ -29,12 +29,28 @@ OTHERS = (
 
 
 def vit_small_patch16() -> nn.Module:
-    """ViT-S/16 at 224 pixels: (N, 3, 224, 224) -> (N, 384), the class token."""
+    """ViT-S/16 at 224 pixels: (N, 3, 224, 224) -> (N, 384), the class token.
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     network = vit_small_patch16()
+        >>> network.feature_dim
+        384
+    """
     return _vit(384, 12, 16, 224, 1536)
 
 
 def vit_base_patch16() -> nn.Module:
-    """ViT-B/16 at 224 pixels: (N, 3, 224, 224) -> (N, 768), the class token."""
+    """ViT-B/16 at 224 pixels: (N, 3, 224, 224) -> (N, 768), the class token.
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     network = vit_base_patch16()
+        >>> network.feature_dim
+        768
+    """
     return _vit(768, 12, 16, 224, 3072)
 
 
@@ -51,7 +67,7 @@ def rename(names: Sequence[str]) -> dict[str, str]:
 
 
 def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Module]] | None:
-    """Name and builder of the network with tensors of these names and shapes; None where it is none of these.
+    """Name and builder of the network with tensors of these names and shapes; None where it is of another kind.
 
     Layer scales, register tokens and a norm before the blocks make another network (DINOv2, CLIP).
     """
@@ -64,7 +80,7 @@ def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Mod
     if side**2 + 1 != position[1] or width % HEAD_WIDTH:
         return None
     depth = len(
-        {found.group(1) for name in shapes if (found := re.match(r"encoder\.layers\.encoder_layer_(\d+)\.", name))}
+        {match.group(1) for name in shapes if (match := re.match(r"encoder\.layers\.encoder_layer_(\d+)\.", name))}
     )
     name = f"vit_{SIZES.get(width, width)}_patch{patch}_{side * patch}"
     return name, partial(_vit, width, depth, patch, side * patch, mlp[0])

@@ -78,24 +78,37 @@ class WideResNet(nn.Module):
 
 
 def wrn28_10() -> nn.Module:
-    """WRN-28-10: 36.5 million parameters, (N, 3, H, W) -> (N, 640)."""
+    """WRN-28-10: 36.5 million parameters, (N, 3, H, W) -> (N, 640).
+
+    Examples:
+        >>> import torch
+        >>> with torch.device("meta"):
+        ...     network = wrn28_10()
+        >>> network.feature_dim
+        640
+    """
     return WideResNet(4, 10)
 
 
 def wrn40_2() -> nn.Module:
-    """WRN-40-2: 2.2 million parameters, (N, 3, H, W) -> (N, 128)."""
+    """WRN-40-2: 2.2 million parameters, (N, 3, H, W) -> (N, 128).
+
+    Examples:
+        >>> wrn40_2().feature_dim
+        128
+    """
     return WideResNet(6, 2)
 
 
 def rename(names: Sequence[str]) -> dict[str, str]:
-    """New names for those that other code bases give differently: none here."""
+    """New names for the names of other code bases: none here."""
     return {}
 
 
 def infer(shapes: Mapping[str, Sequence[int]]) -> tuple[str, Callable[[], nn.Module]] | None:
-    """Name and builder of the network with tensors of these names and shapes; None where it is none of these."""
+    """Name and builder of the network with tensors of these names and shapes; None where it is of another kind."""
     width, stem = shapes.get("block1.layer.0.conv1.weight", (0,))[0], shapes.get("conv1.weight", ())
     if tuple(stem) != (16, 3, 3, 3) or width % 16 or "block3.layer.0.conv2.weight" not in shapes:
         return None
-    count = len({found.group(1) for name in shapes if (found := re.match(r"block1\.layer\.(\d+)\.", name))})
+    count = len({match.group(1) for name in shapes if (match := re.match(r"block1\.layer\.(\d+)\.", name))})
     return f"wrn{6 * count + 4}_{width // 16}", partial(WideResNet, count, width // 16)

@@ -1,4 +1,4 @@
-"""What the model zoos of other libraries share: their files, their classifiers, their preprocessing."""
+"""What the model zoos of other libraries have in common: files, classifiers, preprocessing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from shiftbench.encoders.arch import best, candidates_for
+from shiftbench.encoders.arch import best, guesses_for
 from shiftbench.encoders.base import Encoder, module_encoder
 from shiftbench.encoders.preprocess import Preprocess, flag, normalisation
 from shiftbench.encoders.reading import read_tensors
+from shiftbench.encoders.state_dict import COUNTER
 from shiftbench.encoders.taps import split_classifier
 from shiftbench.errors import InputError
 from shiftbench.records import sha256
@@ -23,7 +24,6 @@ from shiftbench.runtime import compat
 from shiftbench.runtime.console import say
 
 EXTRAS = {"timm": "timm", "huggingface_hub": "timm", "transformers": "hf", "onnxruntime": "onnx"}
-COUNTER = "num_batches_tracked"  # BatchNorm's own count of steps; no feature depends on it
 LOGITS = "logits"
 
 
@@ -31,12 +31,12 @@ def library(name: str) -> ModuleType:
     """An optional library, imported when it is needed.
 
     Raises:
-        InputError: it is not installed, with the extra that brings it.
+        InputError: it is not installed; the message names the extra that brings it.
     """
-    compat.torchvision()  # repaired before anyone else imports it broken
+    compat.torchvision()  # repaired before another package imports it broken
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what they use of torch is on its way out
+            warnings.simplefilter("ignore")  # they use deprecated parts of torch
             return compat.robustbench() if name == "robustbench" else import_module(name)
     except ModuleNotFoundError as error:
         package = f"'shiftbench[{EXTRAS[name]}]'" if name in EXTRAS else name
@@ -44,17 +44,17 @@ def library(name: str) -> ModuleType:
 
 
 def download_allowed(download: str | bool, missing: str, where: str) -> None:
-    """Raise the error for weights that are not there, unless they may be downloaded.
+    """Refuse to go on without weights that are not there, unless they may be downloaded.
 
     Raises:
-        InputError: they may not.
+        InputError: they may not be downloaded.
     """
     if not flag("download", download):
         raise InputError(f"The weights of {missing} are not in {where}: add ?download=true to fetch them, once.")
 
 
 def say_fetched(file: Path, source: str) -> None:
-    """Tell the user which bytes have come from where."""
+    """Tell the user which file has come from where."""
     say(f"Fetched {file} from {source}, sha256 {sha256(file)}")
 
 
@@ -64,7 +64,7 @@ def hub_file(url: str, missing: str, download: str | bool) -> Path:
     A hash that is part of the file's name is checked after the download, as torch.hub does.
 
     Raises:
-        InputError: it is not in the cache and may not be downloaded.
+        InputError: a file that is not in the cache and may not be downloaded.
     """
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not file.is_file():
@@ -80,7 +80,7 @@ def given_file(path: str) -> Path:
     """The file of ``?weights=PATH``.
 
     Raises:
-        InputError: there is none.
+        InputError: no such file.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -89,10 +89,10 @@ def given_file(path: str) -> Path:
 
 
 def read_state(file: Path, network: nn.Module, name: str) -> dict[str, torch.Tensor]:
-    """The tensors of a file, without the wrappers around the names that a network has for them."""
+    """The tensors of a file under the network's own names, without prefixes."""
     tensors = read_tensors(file)
-    found = best(candidates_for(network, name, tensors), ema=True, where=repr(file.name))
-    return dict(found.state if found else tensors)
+    guess = best(guesses_for(network, name, tensors), ema=True, where=repr(file.name))
+    return dict(guess.state if guess else tensors)
 
 
 def classifier_encoder(
@@ -105,19 +105,19 @@ def classifier_encoder(
     device: torch.device,
     origin: Mapping[str, Any],
 ) -> Encoder:
-    """An encoder of a zoo's classifier: "backbone" is what its last linear layer reads, "logits" what that gives.
+    """An encoder of a zoo's classifier: "backbone" is the input of its last linear layer, "logits" the output.
 
     Args:
         name: what tables call it.
         network: float (N, 3, H, W) -> (N, classes).
-        state: its weights, all of them; the classifier may have another number of classes, or lack.
+        state: all of its weights; the classifier may have another number of classes, or be missing.
         preprocess: what comes before it.
-        file: where the weights are from.
+        file: where the weights come from.
         device: where it runs.
         origin: what else is known of it.
 
     Raises:
-        InputError: the network does not run on images of this size, or the weights do not fit it.
+        InputError: a network that does not run on images of this size, or weights that do not fit it.
     """
     side = preprocess.size or 32
     try:
@@ -134,10 +134,10 @@ def classifier_encoder(
 
 
 def fill_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Load all tensors of a network, or say which do not fit.
+    """Load all tensors of a network.
 
     Raises:
-        InputError: some are missing, unknown, of another shape, or not finite.
+        InputError: tensors that are missing, unknown, of another shape, or not finite.
     """
     own = {key: value for key, value in network.state_dict().items() if not key.endswith(COUNTER)}
     given = {key: value for key, value in state.items() if not key.endswith(COUNTER)}
@@ -162,10 +162,10 @@ def adjusted(
     crop: str | float | None = None,
     interpolation: str | None = None,
 ) -> Preprocess:
-    """A zoo's preprocessing with what a URI says otherwise; ``crop=none`` stretches images to the input's size.
+    """A zoo's preprocessing, changed by the options of a URI; ``crop=none`` stretches images to the input's size.
 
     Raises:
-        InputError: a value that cannot be.
+        InputError: an impossible value.
     """
     about = preprocess.describe()
     if norm is not None:

@@ -93,6 +93,13 @@ def evaluate(
 
     Raises:
         InputError: an argument that cannot be used, before anything is written.
+
+    Examples:
+        >>> results = evaluate("pixels", shift="fog-3", floors=[], seeds=2, limit=60)
+        >>> sorted(results.cells["shift"].unique())
+        ['chance', 'clean', 'corruption']
+        >>> bool((results.cells["status"] == "ok").all())
+        True
     """
     given = dict(locals())
     if checkpoint is None:

@@ -15,7 +15,7 @@ from shiftbench.errors import InputError
 from shiftbench.evaluation.candidates import Candidate
 from shiftbench.evaluation.plan import Plan
 from shiftbench.evaluation.readouts import Clustered, Probed
-from shiftbench.metrics.external import contingency, match
+from shiftbench.metrics.counts import contingency, match
 from shiftbench.metrics.probes import PROBES
 from shiftbench.registry import METRICS
 from shiftbench.runtime.clock import Clock

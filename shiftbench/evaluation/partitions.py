@@ -16,7 +16,7 @@ import numpy as np
 
 from shiftbench.records import Skipped, atomic_path, write_text
 from shiftbench.runtime.compat import NUMPY_HEADERS
-from shiftbench.stability.axes import Agreement, Measured
+from shiftbench.stability.pairs import Agreement, Measured
 
 Scores = Mapping[str, np.ndarray]
 

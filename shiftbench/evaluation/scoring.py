@@ -14,7 +14,8 @@ from shiftbench.evaluation.context import Task
 from shiftbench.evaluation.fitting import Fitted, Mappings, cluster
 from shiftbench.evaluation.partitions import Partitions, Scores
 from shiftbench.evaluation.readouts import Clustered, Described, Own, Probed
-from shiftbench.metrics.external import contingency, recalls, scores
+from shiftbench.metrics.counts import contingency
+from shiftbench.metrics.external import recalls, scores
 from shiftbench.metrics.robustness import chance_level
 from shiftbench.records import CLEAN
 from shiftbench.registry import METRICS

@@ -17,7 +17,8 @@ from shiftbench.records import CLEAN, Condition, Skipped
 from shiftbench.registry import METRICS
 from shiftbench.results.tables import cells_table, recall_table, replicates_table, stability_table
 from shiftbench.runtime.parallel import parallel_map
-from shiftbench.stability.axes import AXES, Measured, initialization, shift, training_seed
+from shiftbench.stability.axes import AXES, initialization, shift, training_seed
+from shiftbench.stability.pairs import Measured
 
 Rows = list[dict[str, Any]]
 SKIPPED = "skipped"  # the key of conditions that cannot be scored

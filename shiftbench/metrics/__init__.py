@@ -8,14 +8,13 @@ from shiftbench.metrics.consensus import (
     pairwise_jaccard,
     sample_consensus,
 )
+from shiftbench.metrics.counts import Contingency, contingency, match
 from shiftbench.metrics.external import (
     accuracy,
     ami,
     ari,
     completeness,
-    contingency,
     homogeneity,
-    match,
     mean_recall,
     nmi,
     purity,
@@ -24,23 +23,20 @@ from shiftbench.metrics.external import (
     v_measure,
     worst_class,
 )
+from shiftbench.metrics.inference import bootstrap_agreement, bootstrap_mean, holm, paired_tests
 from shiftbench.metrics.internal import FrechetReference, collapsed, drift, entropy, silhouette
 from shiftbench.metrics.probes import KnnProbe, LinearProbe
 from shiftbench.metrics.robustness import (
-    bootstrap_agreement,
-    bootstrap_mean,
     calibrated_drop,
     chance_level,
     effective_robustness,
-    holm,
     mce,
-    paired_tests,
     relative_mce,
     severity_area,
 )
 
 __all__ = [
-    "FrechetReference", "KnnProbe", "Labelings", "LinearProbe", "accuracy", "ami", "ari", "bootstrap_agreement",
+    "Contingency", "FrechetReference", "KnnProbe", "Labelings", "LinearProbe", "accuracy", "ami", "ari", "bootstrap_agreement",
     "bootstrap_mean", "calibrated_drop", "chance_level", "cluster_jaccard", "collapsed", "completeness",
     "consensus_partition", "contingency", "drift", "effective_robustness", "entropy", "holm", "homogeneity", "match", "mce",
     "mean_recall", "nmi", "pac", "paired", "paired_tests", "pairwise", "pairwise_jaccard", "purity", "recalls",

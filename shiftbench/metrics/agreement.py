@@ -1,7 +1,7 @@
 """Agreement between partitions of the same samples. No labels are needed.
 
-Two ids are not clusters: ``NOISE`` and ``MISSING``. A sample that is missing in one of two partitions takes no
-part in their comparison. For ARI and AMI noise is one more cluster; in ``matched_acc`` it never matches.
+Two ids are not clusters: ``NOISE`` and ``MISSING``. Two partitions are compared on the samples that are missing in
+neither. For ARI and AMI noise is one more cluster; in ``matched_acc`` it never matches.
 """
 
 from __future__ import annotations
@@ -15,31 +15,34 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from shiftbench.errors import InputError, InputTypeError, unknown
+from shiftbench.metrics.counts import MAX_CELLS, Ids, Values
 from shiftbench.metrics.external import ami
 
-Ids = NDArray[np.int64]
 Compact = NDArray[np.uint16]
-Values = NDArray[np.float64]
 
 NOISE = -1
 """The id of a sample that an algorithm left without a cluster."""
 MISSING = -2
-"""The id of a sample that was not there, as in a bootstrap resample."""
+"""The id of a sample that a partition does not have, as in a bootstrap resample."""
 
-_MAX_CELLS = 2**27  # of one contingency table: 1 GiB
 _BLOCK_CELLS = 2**22  # of the tables that are held at once: 32 MiB
 
 
 @dataclass(frozen=True, eq=False)
 class Labelings:
-    """Several partitions of the same samples, where samples with the same ids throughout count as one.
+    """Several partitions of the same samples, where samples with the same ids in all of them are kept once.
 
     Attributes:
         vectors: uint16 ``(S, U)``, the ids of U distinct samples, in the order in which they first occur; noise
             has the id ``clusters``, missing ``clusters + 1``.
-        weights: int64 ``(U,)``, how many samples each stands for.
+        weights: int64 ``(U,)``, how many samples each distinct sample stands for.
         samples: int64 ``(N,)``, the column of ``vectors`` of each sample.
-        clusters: the ids of clusters are below this.
+        clusters: the ids of clusters are below this number.
+
+    Examples:
+        >>> labelings = Labelings.of([[0, 0, 1], [1, 1, 0]])
+        >>> labelings.vectors.shape, labelings.weights
+        ((2, 2), array([2, 1]))
     """
 
     vectors: Compact
@@ -54,21 +57,21 @@ class Labelings:
         Raises:
             InputTypeError: ids that are not integers.
             InputError: no samples, another number of dimensions or of samples, ids below -2 or so large that a
-                contingency table would not fit.
+                contingency table would not fit in memory.
         """
-        arrays = [np.asarray(one) for one in partitions]
+        arrays = [np.asarray(part) for part in partitions]
         for array in arrays:
             if array.ndim != 2 or array.size == 0 or array.shape[1] != arrays[0].shape[1]:
                 raise InputError(
                     "partitions must have 2 dimensions, one row per partition and one column for each of the same "
-                    f"samples, at least one of both; not shape {', '.join(str(one.shape) for one in arrays)}."
+                    f"samples, at least one of both; not shape {', '.join(str(part.shape) for part in arrays)}."
                 )
             if array.dtype.kind not in "iu":
                 raise InputTypeError(f"partitions must be integer ids, not {array.dtype}.")
             if array.min() < MISSING:
                 raise InputError(f"partitions must be ids of 0 or more, -1 (noise) or -2 (missing), not {array.min()}.")
         clusters = max(0, *(int(array.max()) + 1 for array in arrays))
-        if (clusters + 2) ** 2 > _MAX_CELLS:
+        if (clusters + 2) ** 2 > MAX_CELLS:
             raise InputError(f"ids up to {clusters - 1} need too large a table: renumber them from 0.")
         # NOISE and MISSING become the two ids behind the clusters.
         rows = (row.astype(np.int64) for array in arrays for row in array)
@@ -83,7 +86,7 @@ class Labelings:
             first, second: int64 ``(P,)``, the partitions of each pair.
 
         Yields:
-            Which pairs, and their tables int64 ``(B, clusters + 1, clusters + 1)`` with noise last, of the
+            A slice of the pairs, and their tables int64 ``(B, clusters + 1, clusters + 1)`` with noise last, of the
             samples that are missing in neither.
         """
         block = max(1, _BLOCK_CELLS // (self.clusters + 2) ** 2)
@@ -98,7 +101,7 @@ def pairwise(partitions: ArrayLike, metrics: Collection[str] | None = None) -> d
 
     Args:
         partitions: integers ``(S, N)``, S partitions of the same N samples: ids from 0, ``NOISE`` or ``MISSING``.
-        metrics: which of ``AGREEMENTS`` to compute; all without it.
+        metrics: which of ``AGREEMENTS`` to compute; None takes all.
 
     Returns:
         For each metric float64 ``(S, S)``, symmetric with ones on the diagonal; NaN where two partitions have no
@@ -106,6 +109,12 @@ def pairwise(partitions: ArrayLike, metrics: Collection[str] | None = None) -> d
 
     Raises:
         InputError: ids that :meth:`Labelings.of` refuses, or an unknown metric.
+
+    Examples:
+        >>> pairwise([[0, 0, 1, 1], [1, 1, 0, 0], [0, 1, 1, 1]])["matched_acc"]
+        array([[1.  , 1.  , 0.75],
+               [1.  , 1.  , 0.75],
+               [0.75, 0.75, 1.  ]])
     """
     labelings = Labelings.of(partitions)
     size = len(labelings.vectors)
@@ -118,18 +127,22 @@ def pairwise(partitions: ArrayLike, metrics: Collection[str] | None = None) -> d
 
 
 def paired(a: ArrayLike, b: ArrayLike, metrics: Collection[str] | None = None) -> dict[str, Values]:
-    """Agreement of each partition with its partner, as of a clean split and its shifted copy.
+    """Agreement of each partition with its partner, such as those of a clean split and of its shifted copy.
 
     Args:
         a: integers ``(S, N)``: ids from 0, ``NOISE`` or ``MISSING``.
         b: integers ``(S, N)``, of the same samples in the same order.
-        metrics: which of ``AGREEMENTS`` to compute; all without it.
+        metrics: which of ``AGREEMENTS`` to compute; None takes all.
 
     Returns:
         For each metric float64 ``(S,)``.
 
     Raises:
         InputError: different shapes, ids that :meth:`Labelings.of` refuses, or an unknown metric.
+
+    Examples:
+        >>> paired([[0, 0, 1, 1]], [[1, 1, 0, 0]], metrics=["ari"])
+        {'ari': array([1.])}
     """
     if np.shape(a) != np.shape(b):
         raise InputError(f"paired partitions must have the same shape, not {np.shape(a)} and {np.shape(b)}.")
@@ -157,7 +170,7 @@ def _ari(tables: Ids) -> Values:
     together = (tables * (tables - 1)).sum(axis=(1, 2)) / 2
     in_rows, in_columns = (rows * (rows - 1)).sum(axis=1) / 2, (columns * (columns - 1)).sum(axis=1) / 2
     expected = in_rows * in_columns / np.maximum(n * (n - 1) / 2, 1)
-    same = in_rows + in_columns == 2 * together  # no pair is split by one and joined by the other
+    same = in_rows + in_columns == 2 * together  # no pair of samples is together on one side and apart on the other
     mean = (in_rows + in_columns) / 2
     values = np.where(same, 1.0, (together - expected) / np.where(same, 1.0, mean - expected))
     return np.where(n > 0, values, np.nan)
@@ -192,7 +205,7 @@ def _count(vectors: Compact, weights: Ids, first: Ids, second: Ids, size: int) -
 
 @njit(nogil=True, cache=True)
 def _distinct(ids: Compact) -> tuple[Ids, Ids]:
-    """Distinct rows of (N, S): the first sample of each, int64 (U,), and each sample's row, int64 (N,).
+    """Distinct rows of (N, S): the first sample of each row, int64 (U,), and each sample's row, int64 (N,).
 
     A hash table with open addressing; rows that share a slot are compared in full.
     """
@@ -200,7 +213,7 @@ def _distinct(ids: Compact) -> tuple[Ids, Ids]:
     while 1 << bits < 2 * len(ids):
         bits += 1
     slots = np.full(1 << bits, -1)
-    first, samples, found = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64), 0
+    first, samples, count = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64), 0
     for n in range(len(ids)):
         key = np.uint64(0)
         for s in range(ids.shape[1]):
@@ -210,7 +223,7 @@ def _distinct(ids: Compact) -> tuple[Ids, Ids]:
         while slots[slot] >= 0 and not np.array_equal(ids[n], ids[first[slots[slot]]]):
             slot = (slot + 1) % len(slots)
         if slots[slot] < 0:
-            slots[slot], first[found] = found, n
-            found += 1
+            slots[slot], first[count] = count, n
+            count += 1
         samples[n] = slots[slot]
-    return first[:found].copy(), samples
+    return first[:count].copy(), samples

@@ -1,9 +1,9 @@
 """What many partitions of the same samples agree on: per sample, per cluster, over pairs of samples, and as one partition.
 
-The co-association of two samples is the share of partitions that put them together (Fred & Jain 2005), of those in which
-neither is missing. Samples with the same ids throughout are interchangeable, so nothing here needs the matrix of all
-pairs of samples: pairs of *distinct* samples do, of which there are a few hundred for twenty k-means partitions of
-10,000. Except where samples are matched, noise is one more cluster.
+The co-association of two samples is the share of partitions that put both into the same cluster, of those in which
+neither is missing (Fred & Jain 2005). Samples with the same ids in every partition are interchangeable, so nothing here
+needs the matrix of all pairs of samples. Pairs of *distinct* samples are enough: twenty k-means partitions of 10,000
+samples have a few hundred distinct samples. Except where clusters are matched, noise is one more cluster.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from shiftbench.errors import InputError
-from shiftbench.metrics.agreement import Compact, Ids, Labelings, Values
+from shiftbench.metrics.agreement import Compact, Labelings
+from shiftbench.metrics.counts import Ids, Values
 
 
 def sample_consensus(partitions: ArrayLike) -> Values:
     """How steadily each sample stays in its cluster: 1 - how often it changes.
 
-    The clusters of every two partitions are matched one to one, such that most samples are in matched clusters
-    (Hungarian method); a sample agrees where its two clusters are a match. Without missing samples the mean over the
-    samples is the mean pairwise ``matched_acc``.
+    The clusters of every two partitions are matched one to one, so that as many samples as possible are in matched
+    clusters (Hungarian method). Two partitions agree on a sample where its two clusters are matched. Without missing
+    samples, the mean over the samples is the mean pairwise ``matched_acc``.
 
     Args:
         partitions: integers ``(S, N)``, at least two: ids from 0, ``NOISE`` (never matched) or ``MISSING``.
@@ -34,7 +35,11 @@ def sample_consensus(partitions: ArrayLike) -> Values:
         missing; NaN where there is no such pair.
 
     Raises:
-        InputError: ids that ``Labelings.of`` refuses, or one partition.
+        InputError: ids that ``Labelings.of`` refuses, or a single partition.
+
+    Examples:
+        >>> sample_consensus([[0, 0, 1, 1], [1, 1, 0, 0], [0, 0, 0, 1]]).round(2)
+        array([1.  , 1.  , 0.33, 1.  ])
     """
     labelings = _several(partitions)
     vectors, noise = labelings.vectors, labelings.clusters
@@ -52,21 +57,26 @@ def sample_consensus(partitions: ArrayLike) -> Values:
 
 
 def cluster_jaccard(reference: ArrayLike, partitions: ArrayLike) -> Values:
-    """How well each cluster is found again: its Jaccard similarity to the most similar cluster (Hennig 2007).
+    """How well each cluster appears again: its Jaccard similarity to the most similar cluster (Hennig 2007).
 
-    Hennig's clusterwise stability is the mean over partitions, ``np.nanmean(..., axis=0)``; his reading: below 0.5 a
-    cluster dissolves, from 0.75 on it is valid.
+    Hennig's clusterwise stability is the mean over partitions, ``np.nanmean(..., axis=0)``. By his rule a cluster below
+    0.5 is dissolved, and a cluster of 0.75 or more is valid.
 
     Args:
         reference: integers ``(N,)``, the partition whose clusters are looked for.
-        partitions: integers ``(S, N)``, where they are looked for: ids from 0, ``NOISE`` or ``MISSING``. Only samples
-            that are missing in neither count; noise is no cluster.
+        partitions: integers ``(S, N)``, in which these clusters are looked for: ids from 0, ``NOISE`` or
+            ``MISSING``. Only samples that are missing on neither side count; noise is no cluster.
 
     Returns:
         float64 ``(S, K)`` with ``K = max(reference) + 1``: 0 to 1; NaN for an id of which no sample is left.
 
     Raises:
         InputError: ids that ``Labelings.of`` refuses.
+
+    Examples:
+        >>> cluster_jaccard([0, 0, 1, 1], [[1, 1, 0, 0], [0, 0, 0, 1]]).round(2)
+        array([[1.  , 1.  ],
+               [0.67, 0.5 ]])
     """
     labelings = Labelings.of(np.asarray(reference)[None], partitions)
     others = np.arange(1, len(labelings.vectors))
@@ -77,16 +87,21 @@ def cluster_jaccard(reference: ArrayLike, partitions: ArrayLike) -> Values:
 
 
 def pairwise_jaccard(partitions: ArrayLike) -> Values:
-    """:func:`cluster_jaccard` of every pair of partitions: mean over the clusters of either one, then of both.
+    """:func:`cluster_jaccard` of every pair of partitions: the mean over the clusters of each, then of the two.
 
     Args:
         partitions: integers ``(S, N)``: ids from 0, ``NOISE`` or ``MISSING``.
 
     Returns:
-        float64 ``(S, S)``, symmetric with ones on the diagonal; NaN where one has no cluster.
+        float64 ``(S, S)``, symmetric with ones on the diagonal; NaN where a partition has no cluster.
 
     Raises:
         InputError: ids that ``Labelings.of`` refuses.
+
+    Examples:
+        >>> pairwise_jaccard([[0, 0, 1, 1], [0, 0, 0, 1]]).round(2)
+        array([[1.  , 0.58],
+               [0.58, 1.  ]])
     """
     labelings = Labelings.of(partitions)
     matrix = np.eye(len(labelings.vectors))
@@ -99,7 +114,12 @@ def pairwise_jaccard(partitions: ArrayLike) -> Values:
 
 
 def mean_over_clusters(best: Values) -> Values:
-    """Mean of each row of :func:`cluster_jaccard`, without NaN: float64 ``(S,)``, NaN for a row without clusters."""
+    """Mean of each row of :func:`cluster_jaccard`, without NaN: float64 ``(S,)``, NaN for a row without clusters.
+
+    Examples:
+        >>> mean_over_clusters(np.array([[1.0, 0.5], [0.75, np.nan]]))
+        array([0.75, 0.75])
+    """
     known = ~np.isnan(best)
     count = known.sum(axis=1)
     return np.where(count > 0, np.where(known, best, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
@@ -107,8 +127,8 @@ def mean_over_clusters(best: Values) -> Values:
 
 def _best_jaccard(tables: Ids) -> Values:
     """For tables (P, K + 1, K + 1) with noise last: each row's highest similarity to a column, float64 (P, K)."""
-    sizes, found = tables.sum(axis=2), tables.sum(axis=1)
-    unions = sizes[:, :, None] + found[:, None, :] - tables
+    sizes, others = tables.sum(axis=2), tables.sum(axis=1)
+    unions = sizes[:, :, None] + others[:, None, :] - tables
     similarity = (tables / np.maximum(unions, 1))[:, :-1, :-1].max(axis=2, initial=0)
     return np.where(sizes[:, :-1] > 0, similarity, np.nan)
 
@@ -119,14 +139,20 @@ def pac(partitions: ArrayLike, low: float = 0.1, high: float = 0.9, *, limit: in
     Args:
         partitions: integers ``(S, N)``, at least two: ids from 0, ``NOISE`` (one more cluster) or ``MISSING``.
         low, high: a pair is ambiguous if its co-association is above ``low`` and at most ``high``.
-        limit: with more distinct samples than this, a random subset of so many samples stands for all.
+        limit: the most distinct samples; of more, a random subset of this many samples stands for all.
         seed: of that subset.
 
     Returns:
-        The share of ambiguous pairs, 0 to 1, lower is better; NaN if no two samples were ever compared.
+        The share of ambiguous pairs, 0 to 1, lower is better; NaN if no two samples are ever compared.
 
     Raises:
-        InputError: ids that ``Labelings.of`` refuses, one partition, or not ``0 <= low <= high <= 1``.
+        InputError: ids that ``Labelings.of`` refuses, a single partition, or not ``0 <= low <= high <= 1``.
+
+    Examples:
+        >>> pac([[0, 0, 1, 1], [1, 1, 0, 0]])
+        0.0
+        >>> pac([[0, 0, 1, 1], [0, 0, 0, 1]])
+        0.5
     """
     if not 0 <= low <= high <= 1:
         raise InputError(f"the limits of ambiguity must be 0 <= low <= high <= 1, not {low} and {high}.")
@@ -149,6 +175,10 @@ class Consensus(NamedTuple):
     Attributes:
         labels: int64 ``(N,)``, ids from 0.
         exact: False where only a part of the distinct samples was linked and the rest assigned.
+
+    Examples:
+        >>> Consensus(labels=np.array([0, 0, 1]), exact=True).exact
+        True
     """
 
     labels: Ids
@@ -158,16 +188,16 @@ class Consensus(NamedTuple):
 def consensus_partition(partitions: ArrayLike, k: int, *, limit: int = 4096, seed: int = 0) -> Consensus:
     """Average linkage on the co-association of all samples, cut at k clusters (Fred & Jain 2005).
 
-    Equal to linking all N samples, at the cost of the U distinct ones: samples that are together in every partition
-    are linked first, and average linkage knows a cluster by its size. Distances are exact ratios of whole numbers; of
-    equal ones that of the clusters that occur first is linked first.
+    The result is that of linking all N samples, at the cost of the U distinct samples: samples that are together in
+    every partition are linked first, and average linkage weighs a cluster by its size. Distances are exact ratios of
+    whole numbers; of equal distances, that of the clusters that occur first is linked first.
 
     Args:
         partitions: integers ``(S, N)``: ids from 0 or ``NOISE`` (one more cluster).
         k: number of clusters.
-        limit: the most distinct samples to link, with ``8 limit**2`` bytes. Of more, the most frequent are linked
-            (among equally frequent a random choice), and each other one joins the cluster that it has the highest mean
-            co-association with.
+        limit: the most distinct samples to link, which take ``8 limit**2`` bytes. Of more, the most frequent are
+            linked (among equally frequent samples a random choice), and each other sample joins the cluster with which
+            it has the highest mean co-association.
         seed: of that choice.
 
     Returns:
@@ -175,6 +205,10 @@ def consensus_partition(partitions: ArrayLike, k: int, *, limit: int = 4096, see
 
     Raises:
         InputError: ids that ``Labelings.of`` refuses, missing samples, or k outside ``1 .. N``.
+
+    Examples:
+        >>> consensus_partition([[0, 0, 1, 1], [1, 1, 0, 0], [0, 0, 0, 1]], k=2).labels
+        array([0, 0, 1, 1])
     """
     labelings = Labelings.of(partitions)
     if (labelings.vectors > labelings.clusters).any():
@@ -188,9 +222,9 @@ def consensus_partition(partitions: ArrayLike, k: int, *, limit: int = 4096, see
     else:
         shuffled = np.random.default_rng(seed).permutation(len(weights))
         linked = np.sort(shuffled[np.argsort(-weights[shuffled], kind="stable")[:limit]])
-        found = _link(np.ascontiguousarray(vectors[:, linked]), weights[linked], missing, k)
-        labels = _assign(vectors, linked, weights, found, missing)
-        labels[linked] = found
+        clusters = _link(np.ascontiguousarray(vectors[:, linked]), weights[linked], missing, k)
+        labels = _assign(vectors, linked, weights, clusters, missing)
+        labels[linked] = clusters
     return Consensus(labels[labelings.samples], exact)
 
 
@@ -209,7 +243,7 @@ def _several(partitions: ArrayLike) -> Labelings:
 
 @njit(nogil=True, cache=True)
 def _compare(vectors: Compact, u: int, missing: int, counts: NDArray[np.int32]) -> None:
-    """Compare sample u with each from u on: in how many partitions they are together and, times S + 1, both there."""
+    """Compare sample u with each from u on: the partitions that have both, times S + 1, plus those with both together."""
     both = np.int32(len(vectors) + 1)
     counts[:] = 0
     for s in range(len(vectors)):
@@ -222,7 +256,7 @@ def _compare(vectors: Compact, u: int, missing: int, counts: NDArray[np.int32]) 
 
 @njit(nogil=True, cache=True)
 def _co_association(vectors: Compact, weights: Ids, missing: int) -> Ids:
-    """Pairs of samples by the number of partitions that hold both, and that put them together: int64 (S+1, S+1)."""
+    """Pairs of samples, counted by the numbers of partitions that have both and that join both: int64 (S+1, S+1)."""
     pairs = np.zeros((len(vectors) + 1) ** 2, np.int64)
     buffer = np.empty(len(weights), np.int32)
     for u in range(len(weights)):
@@ -236,7 +270,7 @@ def _co_association(vectors: Compact, weights: Ids, missing: int) -> Ids:
 
 @njit(nogil=True, cache=True)
 def _distances(vectors: Compact, weights: Ids, missing: int) -> Values:
-    """Summed over the samples that two columns stand for: in how many partitions they are apart. Float64 (U, U)."""
+    """In how many partitions the samples of two columns are apart, summed over these samples: float64 (U, U)."""
     sums = np.zeros((len(weights), len(weights)))
     buffer = np.empty(len(weights), np.int32)
     for u in range(len(weights)):
@@ -250,7 +284,7 @@ def _distances(vectors: Compact, weights: Ids, missing: int) -> Values:
 
 @njit(nogil=True, cache=True)
 def _nearest_behind(i: int, sums: Values, sizes: Ids) -> tuple[int, float]:
-    """The nearest cluster of those behind i, the first on a tie, and its distance."""
+    """The nearest cluster behind i, the first on a tie, and its distance."""
     nearest, smallest = -1, np.inf
     for j in range(i + 1, len(sizes)):
         if sizes[j] > 0:
@@ -264,8 +298,9 @@ def _nearest_behind(i: int, sums: Values, sizes: Ids) -> tuple[int, float]:
 def _average_linkage(sums: Values, weights: Ids, k: int) -> Ids:
     """Join the two nearest clusters until k are left: for each row the first row of its cluster. Overwrites sums.
 
-    Summed distances add up exactly when clusters join, so that equal means are equal numbers. Each cluster keeps the
-    nearest of those behind it, which a join makes anew only where it was one of the two: their mean cannot be nearer.
+    Summed distances add up exactly when clusters join, so that equal means are equal numbers. Each cluster keeps its
+    nearest cluster behind it. That is looked for again only where it was one of the two that join: the joined cluster
+    is at their mean distance, and so not nearer than the nearer of the two.
     """
     n = len(weights)
     sizes, slots = weights.copy(), np.arange(n)

@@ -1,4 +1,4 @@
-"""What features and partitions show without labels: compactness, evenness, and how far they moved from the clean ones."""
+"""What features and partitions show without labels: compactness, evenness, and how far features moved from clean ones."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shiftbench.errors import InputError
-from shiftbench.metrics.external import Ids, as_ids
-
-Values = NDArray[np.float64]
+from shiftbench.metrics.counts import Ids, Values, as_ids
 
 COLLAPSED_SHARE = 0.1
-"""A cluster with less than this part of an equal share of the images counts as collapsed."""
+"""A cluster counts as collapsed below this part of an equal share of the images."""
 
 _CHUNK = 4096  # rows held as float64 at once
 _SPARE = 64  # further axes that a randomised decomposition follows, and drops
@@ -22,11 +20,11 @@ def silhouette(features: ArrayLike, labels: ArrayLike, seed: int = 0, limit: int
 
     ``(b - a) / max(a, b)``, where a is the mean distance of an image to the others of its cluster and b that to the
     nearest other cluster; 0 for an image alone in its cluster. Distances and clusters are those of the sample. All
-    partitions share it and its distances, so that many cost little more than one.
+    partitions share the sample and its distances, so that many partitions cost little more than a single partition.
 
     Args:
         features: float ``(N, D)``.
-        labels: integers ``(..., N)``, one or several partitions, -1 for noise, which is left out.
+        labels: integers ``(..., N)``, a partition or several; -1 is noise, which is left out.
         seed: of the sample.
         limit: images in the sample, at most.
 
@@ -35,6 +33,10 @@ def silhouette(features: ArrayLike, labels: ArrayLike, seed: int = 0, limit: int
 
     Raises:
         InputError: features that are not finite or of another length, or a limit below 2.
+
+    Examples:
+        >>> silhouette([[0.0], [0.1], [9.0], [9.1]], [[0, 0, 1, 1], [0, 1, 0, 1]]).round(2)
+        array([ 0.99, -0.49])
     """
     array = as_features(features)
     ids = _partitions(labels, len(array))
@@ -45,14 +47,14 @@ def silhouette(features: ArrayLike, labels: ArrayLike, seed: int = 0, limit: int
         array, ids = array[sample], ids[:, sample]
     distances = _distances(array)
     shape = np.shape(labels)[:-1]
-    return np.array([_silhouette(distances, one) for one in ids]).reshape(shape)
+    return np.array([_silhouette(distances, partition) for partition in ids]).reshape(shape)
 
 
 def entropy(labels: ArrayLike, k: int) -> float:
     """Evenness of the cluster sizes: their entropy divided by ``log k``, 0..1.
 
-    1 is clusters of one size, 0 all images in one of them. It is no merit in itself where classes differ in size;
-    a fall says that clusters empty into others. Noise is in no cluster and is left out.
+    1 where all clusters have the same size, 0 where all images are in the same cluster. A high value is no merit in
+    itself where classes differ in size; a fall says that clusters empty into others. Noise is left out.
 
     Args:
         labels: integers ``(N,)``, cluster ids from 0, -1 for noise.
@@ -63,6 +65,10 @@ def entropy(labels: ArrayLike, k: int) -> float:
 
     Raises:
         InputError: ids that are not below ``k``.
+
+    Examples:
+        >>> entropy([0, 0, 1, 1], k=2), round(entropy([0, 0, 0, 1], k=2), 2)
+        (1.0, 0.81)
     """
     sizes = _sizes(labels, k)
     if k == 1 or not sizes.any():
@@ -81,6 +87,10 @@ def collapsed(labels: ArrayLike, k: int, share: float = COLLAPSED_SHARE) -> int:
 
     Raises:
         InputError: ids that are not below ``k``, or a share outside 0..1.
+
+    Examples:
+        >>> collapsed([0, 0, 0, 0], k=2)
+        1
     """
     if not 0 <= share <= 1:
         raise InputError(f"share must lie between 0 and 1, not {share}.")
@@ -90,9 +100,9 @@ def collapsed(labels: ArrayLike, k: int, share: float = COLLAPSED_SHARE) -> int:
 def drift(centers: ArrayLike, features: ArrayLike, labels: ArrayLike) -> float:
     """How far the clusters' centres have moved, in units of how far the clean centres lie apart.
 
-    The way from each clean centre to the mean of the features that are now in its cluster, averaged over clusters by
-    their numbers of images, divided by the root mean square distance of the clean centres from their own mean.
-    Clusters keep their ids (frozen protocol); noise and empty clusters do not count.
+    The distance from each clean centre to the mean of the features that are now in its cluster, averaged over images,
+    divided by the root mean square distance of the clean centres from their own mean. Clusters keep their ids (frozen
+    protocol); noise and empty clusters do not count.
 
     Args:
         centers: float ``(k, D)``, of the clean clusters, at least 2.
@@ -100,10 +110,14 @@ def drift(centers: ArrayLike, features: ArrayLike, labels: ArrayLike) -> float:
         labels: integers ``(N,)``, the cluster of each shifted image, -1 for noise.
 
     Returns:
-        0 or more; NaN where the clean centres are all equal or all images are noise.
+        0 or more; NaN where all clean centres are equal or all images are noise.
 
     Raises:
         InputError: shapes or ids that do not fit, or values that are not finite.
+
+    Examples:
+        >>> drift(centers=[[0.0], [2.0]], features=[[1.0], [3.0]], labels=[0, 1])
+        1.0
     """
     before, array = as_features(centers, "centers"), as_features(features)
     [ids] = _partitions(labels, len(array))
@@ -115,18 +129,18 @@ def drift(centers: ArrayLike, features: ArrayLike, labels: ArrayLike) -> float:
         return float("nan")
     members = sizes > 0
     after = (_one_hot(ids, len(before)).T @ array)[members] / sizes[members, None]
-    way = np.linalg.norm(after - before[members], axis=1)
-    return float(way @ sizes[members] / sizes.sum() / spread)
+    distances = np.linalg.norm(after - before[members], axis=1)
+    return float(distances @ sizes[members] / sizes.sum() / spread)
 
 
 class FrechetReference:
-    """Clean features, as the Fréchet distance to them needs them; computed once.
+    """Clean features, prepared once for the Fréchet distances of other features to them.
 
-    Both sets are seen as normal distributions on the leading principal axes of the clean features (all axes where
+    Both sets are taken as normal distributions on the leading principal axes of the clean features (all axes where
     there are no more than ``axes``; else by a seeded randomised decomposition, Halko et al. 2011). The squared
     2-Wasserstein distance of the two (Dowson & Landau 1982; Heusel et al. 2017, equation 6) is divided by the clean
-    variance on these axes, so that it does not depend on the scale of an encoder's features: 1 is a move by as much as
-    the clean features vary.
+    variance on these axes, so that it does not depend on the scale of an encoder's features: at 1 the features have
+    moved by as much as the clean features vary.
 
     Args:
         features: float ``(N, D)``, clean, at least 2 images.
@@ -134,6 +148,11 @@ class FrechetReference:
 
     Raises:
         InputError: features that are not finite, or fewer than 2.
+
+    Examples:
+        >>> clean = FrechetReference([[0.0], [1.0], [2.0]])
+        >>> round(clean.distance([[1.0], [2.0], [3.0]]), 2)
+        1.0
     """
 
     def __init__(self, features: ArrayLike, axes: int = 128) -> None:
@@ -183,16 +202,20 @@ class FrechetReference:
 
 
 def as_features(features: ArrayLike, name: str = "features") -> NDArray[np.float32]:
-    """Check features and return them as float32 ``(N, D)``.
+    """Check features: float32 ``(N, D)``.
 
     Raises:
-        InputError: they are no matrix of numbers, empty, or not finite.
+        InputError: no matrix of numbers, an empty one, or values that are not finite.
+
+    Examples:
+        >>> as_features([[1, 2]])
+        array([[1., 2.]], dtype=float32)
     """
     array = np.asarray(features)
     if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "fiu":
         raise InputError(f"{name} must be a matrix of numbers (N, D), not {array.dtype} of shape {array.shape}.")
     array = array.astype(np.float32, copy=False)
-    # A sum is finite where all terms are, unless it overflows: then look at each.
+    # A sum is finite where all terms are, unless it overflows: then look at each term.
     if not np.isfinite(array.sum(dtype=np.float64)):
         bad = int((~np.isfinite(array).all(axis=1)).sum())
         if bad:
@@ -238,13 +261,13 @@ def _distances(array: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _silhouette(distances: NDArray[np.float32], ids: Ids) -> float:
     known = ids >= 0
-    found, own = np.unique(ids[known], return_inverse=True)
-    if not 2 <= len(found) < known.sum():
+    clusters, own = np.unique(ids[known], return_inverse=True)
+    if not 2 <= len(clusters) < known.sum():
         return float("nan")
     if not known.all():
         distances = distances[np.ix_(known, known)]
     sizes = np.bincount(own)
-    sums = distances @ _one_hot(own, len(found))
+    sums = distances @ _one_hot(own, len(clusters))
     here = np.arange(len(own))
     within = sums[here, own] / np.maximum(sizes[own] - 1, 1)
     means = sums / sizes

@@ -1,7 +1,7 @@
-"""Classifiers of features with labels: what could be read off them, and so how much of a drop is the clusters' own.
+"""Classifiers of features with labels, called probes: how much of a drop is the features', how much the clusters' own.
 
-Both are fitted on clean features and applied to shifted ones. Where the probes keep their accuracy and the clusters do
-not, the features still tell the classes apart.
+Both probes are fitted on clean features and applied to shifted features. Where the probes keep their accuracy and the
+clusters do not, the features still tell the classes apart.
 """
 
 from __future__ import annotations
@@ -16,25 +16,30 @@ from sklearn.linear_model import RidgeClassifierCV
 from sklearn.utils.extmath import randomized_svd
 
 from shiftbench.errors import InputError
-from shiftbench.metrics.external import Ids, as_ids
+from shiftbench.metrics.counts import Ids, as_ids
 from shiftbench.metrics.internal import as_features
 
 LIMIT = 10_000
-"""Images that a probe is fitted on, at most: a seeded sample of them."""
+"""The most images that a probe is fitted on; of more, a seeded sample."""
 
 Features = NDArray[np.float32]
 _BLOCK = 1000  # images classified at once
 
 
 class KnnProbe:
-    """The most frequent class among the k nearest neighbours by cosine; among equals, the first.
+    """The most frequent class among the k nearest neighbours by cosine; of equally frequent classes, the first.
 
     Args:
         k: number of neighbours.
-        dimensions: longer features, as raw pixels are, are compared by their projections on so many leading singular
-            directions of the kept ones.
-        limit: images kept for comparison, at most.
+        dimensions: longer features, such as raw pixels, are projected on this many leading singular directions of the
+            fitted features before they are compared.
+        limit: the most images kept for comparison.
         seed: of the sample.
+
+    Examples:
+        >>> probe = KnnProbe(k=1).fit([[1.0, 0.0], [0.0, 1.0]], [0, 1])
+        >>> probe.predict([[2.0, 0.1]])
+        array([0])
     """
 
     def __init__(self, k: int = 20, dimensions: int = 256, limit: int = LIMIT, seed: int = 0) -> None:
@@ -44,7 +49,7 @@ class KnnProbe:
         """Keep float ``(N, D)`` features and their classes, integers ``(N,)`` from 0.
 
         Raises:
-            InputError: they do not fit each other, or are not finite.
+            InputError: not as many features as classes, or features that are not finite.
         """
         array, self._classes = _sample(features, labels, self.limit, self.seed)
         self._width, self._turn = array.shape[1], None
@@ -67,25 +72,30 @@ class KnnProbe:
         """
         array = _fitting(features, self._width)
         k, n_classes = min(self.k, len(self._classes)), int(self._classes.max()) + 1
-        found = np.empty(len(array), np.int64)
+        classes = np.empty(len(array), np.int64)
         for start in range(0, len(array), _BLOCK):
             cosines = self._directions(_unit(array[start : start + _BLOCK])) @ self._reference.T
-            _vote(cosines, self._classes, k, n_classes, found[start : start + _BLOCK])
-        return found
+            _vote(cosines, self._classes, k, n_classes, classes[start : start + _BLOCK])
+        return classes
 
 
 class LinearProbe:
     """Ridge regression of centred features onto the classes (scikit-learn), deterministic.
 
-    Features are not standardised one by one: a pixel that is nearly constant on clean images would get a weight with
-    which the least shift drowns all others.
+    Dimensions are not standardised each by itself: a pixel that is nearly constant on clean images would get so large a
+    weight that a small shift of this pixel drowns all others.
 
     Args:
-        penalties: of the squared weights, where a feature has variance 1 on average; leave-one-out error on the clean
-            images chooses among them.
-        dimensions: more features than these are first reduced to so many principal components.
-        limit: images it is fitted on, at most.
+        penalties: of the squared weights, where a dimension has variance 1 on average; the penalty with the least
+            leave-one-out error on the clean images is taken.
+        dimensions: longer features are first reduced to this many principal components.
+        limit: the most images that it is fitted on.
         seed: of the sample and of the components.
+
+    Examples:
+        >>> probe = LinearProbe().fit([[0.0], [0.1], [0.9], [1.0]], [0, 0, 1, 1])
+        >>> probe.predict([[0.2], [0.8]])
+        array([0, 1])
     """
 
     def __init__(
@@ -101,7 +111,7 @@ class LinearProbe:
         """Fit to float ``(N, D)`` features and their classes, integers ``(N,)`` from 0.
 
         Raises:
-            InputError: they do not fit each other, are not finite, or are of a single class.
+            InputError: not as many features as classes, features that are not finite, or a single class.
         """
         array, classes = _sample(features, labels, self.limit, self.seed)
         if len(np.unique(classes)) < 2:
@@ -115,7 +125,7 @@ class LinearProbe:
             turn = pca.components_.T
             inputs = inputs @ turn
         ridge = RidgeClassifierCV(self.penalties).fit(inputs.astype(np.float64), classes)
-        # One matrix from raw features to decisions.
+        # A single matrix from raw features to decisions.
         self._weights = (turn @ np.atleast_2d(ridge.coef_).T) / scale
         self._offset = ridge.intercept_ - mean @ self._weights
         self._classes = ridge.classes_
@@ -128,12 +138,12 @@ class LinearProbe:
             InputError: features of another dimension, or not finite.
         """
         array = _fitting(features, len(self._weights))
-        found = np.empty(len(array), np.int64)
+        classes = np.empty(len(array), np.int64)
         for start in range(0, len(array), _BLOCK):
             decisions = array[start : start + _BLOCK] @ self._weights + self._offset
             best = decisions.argmax(axis=1) if decisions.shape[1] > 1 else (decisions[:, 0] > 0).astype(np.int64)
-            found[start : start + _BLOCK] = self._classes[best]
-        return found
+            classes[start : start + _BLOCK] = self._classes[best]
+        return classes
 
 
 PROBES = {"knn": KnnProbe, "linear": LinearProbe}
@@ -164,8 +174,8 @@ def _unit(array: Features) -> Features:
 
 
 @njit(nogil=True, cache=True)
-def _vote(cosines: Features, classes: Ids, k: int, n_classes: int, found: Ids) -> None:
-    """The most frequent class among the k largest of each row; of equally near ones, the first are taken."""
+def _vote(cosines: Features, classes: Ids, k: int, n_classes: int, voted: Ids) -> None:
+    """The most frequent class among the k largest cosines of each row; of equal cosines, the first are taken."""
     nearest, neighbours = np.empty(k, np.float32), np.empty(k, np.int64)
     votes = np.empty(n_classes, np.int64)
     for row in range(len(cosines)):
@@ -181,4 +191,4 @@ def _vote(cosines: Features, classes: Ids, k: int, n_classes: int, found: Ids) -
         votes[:] = 0
         for place in range(k):
             votes[classes[neighbours[place]]] += 1
-        found[row] = np.argmax(votes)
+        voted[row] = np.argmax(votes)

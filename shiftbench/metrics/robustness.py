@@ -1,116 +1,29 @@
-"""Across shifts: intervals over seeds, chance-calibrated drop, corruption errors, effective robustness.
+"""Across shifts: chance-calibrated drop, corruption errors, area over severity, effective robustness.
 
 Pure functions of scores that are already computed: fractions, higher is better. A number that is not defined
-is NaN, never a warning and never a substitute. NaN among the scores given makes the result NaN: leave failed
+is NaN, never a warning and never a substitute. A NaN among the given scores makes the result NaN: leave failed
 cells out first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 from scipy.stats import random_table
 
 from shiftbench.errors import InputError
-from shiftbench.metrics.external import Table, as_mapping, contingency, expected_mutual_information
+from shiftbench.metrics.counts import Contingency, Values, as_mapping, contingency
+from shiftbench.metrics.external import expected_mutual_information
 from shiftbench.registry import METRICS
 
-Values = NDArray[np.float64]
-
-MIN_ENCODERS = 5  # a line through fewer points says little about the next one
-_BLOCK = 500  # tests worked on at once: their resamples stay in the processor's cache
-_NO_SPREAD = 1e-9  # below the rounding of float32 draws
-
-
-def bootstrap_mean(
-    values: ArrayLike, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean with its percentile bootstrap interval over the first axis (Efron 1979).
-
-    Args:
-        values: ``(S,)`` or ``(S, ...)``, a score for each seed (and corruption, severity, ...). Whole seeds
-            are drawn, because the scores of one seed depend on each other.
-        resamples: number of bootstrap samples.
-        level: share of the bootstrap means inside the interval, in (0, 1).
-        seed: of the draws; equal arguments give equal bounds.
-
-    Returns:
-        The mean and the two bounds, which are NaN with one seed.
-
-    Raises:
-        InputError: no values, or resamples or level out of range.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim == 0 or array.size == 0:
-        raise InputError(f"values must hold at least one score per seed, not shape {array.shape}.")
-    means = array.reshape(len(array), -1).mean(axis=1)
-    counts = _resamples(len(means), resamples, seed)
-    resampled = np.einsum("rs,s->r", counts, means) / len(means)
-    low, high = _interval(resampled, level) if len(means) > 1 else (np.nan, np.nan)
-    return float(means.mean()), low, high
-
-
-def bootstrap_agreement(
-    matrix: ArrayLike, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> tuple[float, float, float, float]:
-    """Mean pairwise agreement with its spread and bootstrap interval.
-
-    The S partitions are resampled, not their pairs, which are not independent: each partition is in S - 1 of
-    them. A partition drawn twice is not paired with itself.
-
-    Args:
-        matrix: ``(S, S)``, symmetric, as from :func:`~shiftbench.metrics.agreement.pairwise`; its diagonal is
-            ignored.
-        resamples: number of bootstrap samples.
-        level: share of the bootstrap means inside the interval, in (0, 1).
-        seed: of the draws; equal arguments give equal bounds.
-
-    Returns:
-        Mean over the pairs, their standard deviation (ddof 1), and the two bounds. With S = 2 there is one
-        pair and only the mean is a number, with S = 1 nothing is.
-
-    Raises:
-        InputError: not a square matrix, or resamples or level out of range.
-    """
-    array = np.asarray(matrix, dtype=np.float64)
-    if array.ndim != 2 or array.shape[0] != array.shape[1] or array.size == 0:
-        raise InputError(f"an agreement matrix must be square, not of shape {array.shape}.")
-    size = len(array)
-    counts = _resamples(size, resamples, seed)
-    pairs = array[np.triu_indices(size, 1)]
-    if size < 3:
-        return float(pairs[0]) if size == 2 else np.nan, np.nan, np.nan, np.nan
-    counts = counts[(counts > 0).sum(axis=1) > 1]  # one partition S times over has no pair
-    agreement = np.where(np.eye(size, dtype=bool), 0.0, array)
-    total = ((counts @ agreement) * counts).sum(axis=1)
-    low, high = _interval(total / (size**2 - np.square(counts).sum(axis=1)), level)
-    return float(pairs.mean()), float(pairs.std(ddof=1)), low, high
-
-
-@lru_cache(maxsize=8)
-def _resamples(size: int, resamples: int, seed: int) -> Values:
-    """How often each bootstrap sample draws each of ``size`` items: float64 (resamples, size)."""
-    if resamples < 1:
-        raise InputError(f"resamples must be at least 1, not {resamples}.")
-    draws = np.random.default_rng(seed).integers(size, size=(resamples, size))
-    counts: Values = (draws[:, :, None] == np.arange(size)).sum(axis=1).astype(np.float64)
-    counts.flags.writeable = False  # every call gets this same array
-    return counts
-
-
-def _interval(means: Values, level: float) -> tuple[float, float]:
-    if not 0 < level < 1:
-        raise InputError(f"level must lie between 0 and 1, not {level}.")
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+MIN_ENCODERS = 5  # a line through fewer points says little about the next point
 
 
 def calibrated_drop(clean: ArrayLike, shifted: ArrayLike, chance: ArrayLike) -> Values:
-    """How much of the clean score above chance a shift takes: ``(clean - shifted) / (clean - chance)``.
+    """The share of the clean score above chance that a shift takes: ``(clean - shifted) / (clean - chance)``.
 
     Args:
         clean: scores on the clean split.
@@ -119,6 +32,10 @@ def calibrated_drop(clean: ArrayLike, shifted: ArrayLike, chance: ArrayLike) -> 
 
     Returns:
         float64 of the broadcast shape: 0 no loss, 1 down to chance; NaN where clean is not above chance.
+
+    Examples:
+        >>> float(calibrated_drop(clean=0.9, shifted=0.5, chance=0.1).round(2))
+        0.5
     """
     clean, shifted, chance = (np.asarray(a, dtype=np.float64) for a in (clean, shifted, chance))
     return _ratio(clean - shifted, clean - chance)
@@ -140,9 +57,9 @@ def chance_level(
 ) -> float:
     """Mean score of a partition when the labels are put in random order.
 
-    A permutation only changes the contingency table, and that to a random table with the same margins. For scores
-    that are linear in the table or in the mutual information, the mean over all permutations is known exactly; for
-    the others such tables are drawn, at a cost that hardly depends on N.
+    A permutation of the labels makes a random contingency table with the same margins. For scores that are linear in
+    the table or in the mutual information, the mean over all permutations is known exactly; for the other scores,
+    random tables are drawn, at a cost that hardly depends on N.
 
     Args:
         labels: integers ``(N,)``, class ids from 0.
@@ -150,11 +67,18 @@ def chance_level(
         mapping: int64 ``(K,)``, clusters to classes (the frozen protocol), for the scores that depend on it.
         metric: a registered score with labels.
         permutations: number of tables, at least 1.
-        seed: of the draws; equal arguments give equal levels.
+        seed: of the random tables; equal arguments give equal levels.
 
     Raises:
         InputError: unfit ids (see :func:`~shiftbench.metrics.external.contingency`), an unknown metric, or no
             permutations.
+
+    Examples:
+        >>> labels, partition = [0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1]
+        >>> round(chance_level(labels, partition, mapping=[0, 1]), 2)
+        0.5
+        >>> chance_level(labels, partition, metric="ari")
+        0.0
     """
     score = METRICS.load(metric)
     if permutations < 1:
@@ -168,20 +92,22 @@ def chance_level(
         return _mapped_chance(table, mapping, metric)
     if metric in _COMPARED:
         return _compared_chance(table, metric)
-    # scipy's sampler is wrong for a single column or row (1.17: a negative count), so both get an empty companion.
+    # scipy's sampler is wrong for a single column or row (1.17: a negative count), so an empty one is added to both.
     margins = random_table(np.append(table.classes, 0), np.append(table.clusters, 0))
     drawn = margins.rvs(permutations, random_state=np.random.default_rng(seed)).astype(np.int64)[:, :-1, :-1]
     k = table.counts.shape[1]
     noise = drawn[:, :, k] if drawn.shape[2] > k else np.zeros(drawn.shape[:2], np.int64)
-    tables = [Table(np.ascontiguousarray(counts), none) for counts, none in zip(drawn[:, :, :k], noise, strict=True)]
+    tables = [
+        Contingency(np.ascontiguousarray(counts), none) for counts, none in zip(drawn[:, :, :k], noise, strict=True)
+    ]
     return float(np.mean([score(random, *arguments) for random in tables]))
 
 
 _COMPARED = ("nmi", "v_measure", "homogeneity", "completeness", "ari", "ami")
 
 
-def _compared_chance(table: Table, metric: str) -> float:
-    """Exact: the margins, and with them all entropies, stay; adjusted scores have the mean 0 by their making."""
+def _compared_chance(table: Contingency, metric: str) -> float:
+    """Exact: the margins, and so the entropies, stay the same; adjusted scores have the mean 0 by definition."""
     if metric in ("ari", "ami"):
         return 0.0
     _, of_classes, of_clusters = table.information
@@ -189,7 +115,7 @@ def _compared_chance(table: Table, metric: str) -> float:
     return expected_mutual_information(table.classes, table.clusters) / whole
 
 
-def _mapped_chance(table: Table, mapping: ArrayLike, metric: str) -> float:
+def _mapped_chance(table: Contingency, mapping: ArrayLike, metric: str) -> float:
     """Exact: each class is spread over the clusters in proportion to their sizes."""
     sizes, n_classes = table.counts.sum(axis=0), len(table.classes)
     stands_for = as_mapping(mapping, len(sizes))
@@ -215,6 +141,10 @@ def mce(errors: Mapping[str, ArrayLike], baseline_errors: Mapping[str, ArrayLike
 
     Raises:
         InputError: no corruptions, or other corruptions or severities than the baseline.
+
+    Examples:
+        >>> float(mce({"fog": [0.2, 0.4]}, {"fog": [0.4, 0.8]}).round(2))
+        0.5
     """
     return _mean_quotient(errors, 0.0, baseline_errors, 0.0)
 
@@ -227,7 +157,7 @@ def relative_mce(
 ) -> Values:
     """What corruption adds to the error, relative to a baseline: the relative mCE (same paper).
 
-    As :func:`mce`, with each side's clean error subtracted from each of its errors.
+    As :func:`mce`, after the clean error of each side is subtracted from its errors.
 
     Args:
         errors: for each corruption ``(..., severities)``; leading axes, such as resamples, are kept.
@@ -240,6 +170,10 @@ def relative_mce(
 
     Raises:
         InputError: no corruptions, or other corruptions or severities than the baseline.
+
+    Examples:
+        >>> float(relative_mce({"fog": [0.2, 0.4]}, 0.1, {"fog": [0.4, 0.8]}, 0.2).round(2))
+        0.5
     """
     return _mean_quotient(errors, clean_error, baseline_errors, baseline_clean_error)
 
@@ -274,9 +208,9 @@ def _mean_quotient(
 def severity_area(clean: ArrayLike, curve: ArrayLike, severities: ArrayLike) -> Values:
     """The area between the clean score and the curve of scores over severities, by the trapezoid rule.
 
-    The curve starts with the clean score at severity 0. Divided by the largest severity, so that the area is in units
-    of the score: a score that is lost at once and for good loses almost all of it, one that is lost in equal steps half
-    of what the last step has lost.
+    The curve starts with the clean score at severity 0. The area is divided by the largest severity, so that it is in
+    units of the score: a score that falls to 0 at severity 1 and stays there loses almost all of it; a score that
+    falls in equal steps loses half of what it has lost at the last severity.
 
     Args:
         clean: ``(...)``, scores on the clean split.
@@ -288,6 +222,10 @@ def severity_area(clean: ArrayLike, curve: ArrayLike, severities: ArrayLike) -> 
 
     Raises:
         InputError: no severities, not ascending from above 0, or another number than the curve has.
+
+    Examples:
+        >>> float(severity_area(clean=0.9, curve=[0.8, 0.7], severities=[1, 2]).round(2))
+        0.1
     """
     degrees, scores = np.asarray(severities, dtype=np.float64), np.asarray(curve, dtype=np.float64)
     if degrees.ndim != 1 or not len(degrees) or (np.diff(degrees, prepend=0) <= 0).any():
@@ -317,12 +255,17 @@ def effective_robustness(clean: ArrayLike, shifted: ArrayLike) -> Values:
 
     Raises:
         InputError: two different shapes, or a single number.
+
+    Examples:
+        >>> clean = np.array([0.5, 0.6, 0.7, 0.8, 0.9])
+        >>> bool(np.allclose(effective_robustness(clean, clean), 0))
+        True
     """
     before, after = np.asarray(clean, dtype=np.float64), np.asarray(shifted, dtype=np.float64)
     if before.ndim < 1 or before.shape != after.shape:
         raise InputError(f"clean and shifted must hold one score per encoder, not {before.shape} and {after.shape}.")
     inside = (before > 0) & (before < 1) & (after > 0) & (after < 1)
-    x, y = (logit(np.where(inside, one, 0.5)) for one in (before, after))
+    x, y = (logit(np.where(inside, scores, 0.5)) for scores in (before, after))
     count = np.maximum(inside.sum(axis=-1, keepdims=True), 1)
 
     def centre(values: Values) -> tuple[Values, Values]:
@@ -333,57 +276,3 @@ def effective_robustness(clean: ArrayLike, shifted: ArrayLike) -> Values:
     varies = (np.square(dx).sum(axis=-1, keepdims=True) > 1e-20) & (count >= MIN_ENCODERS)
     slope = (dx * dy).sum(axis=-1, keepdims=True) / np.where(varies, np.square(dx).sum(axis=-1, keepdims=True), 1.0)
     return np.where(inside & varies, after - expit(level + slope * dx), np.nan)
-
-
-def holm(p: ArrayLike) -> Values:
-    """P-values adjusted for the number of tests (Holm 1979): the chance of any false finding stays below the level.
-
-    Args:
-        p: ``(M,)``; NaN is no test and stays NaN.
-    """
-    raw = np.asarray(p, dtype=np.float64)
-    known = np.flatnonzero(np.isfinite(raw))
-    order = known[np.argsort(raw[known], kind="stable")]
-    adjusted = np.full(raw.shape, np.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(raw[order] * np.arange(len(order), 0, -1)), 1)
-    return adjusted
-
-
-def paired_tests(differences: ArrayLike) -> tuple[Values, Values]:
-    """Two-sided bootstrap tests of paired differences against 0, each alone and all together.
-
-    The resamples, moved to have their plain value as 0, stand for what differences would be if there were none. Alone,
-    p is the share of them that are as far from 0 as the plain value. Together (Romano & Wolf 2005, step-down), the
-    largest of all differences in their standard errors is compared: as Holm's, these p-values keep the chance of any
-    false finding, but since the tests share their resamples they know how the differences hang together, and do not
-    rise with the number of pairs beyond what resamples can show.
-
-    Args:
-        differences: ``(1 + B, M)``, M differences: plain values, then their resamples. Differences without spread
-            have no test.
-
-    Returns:
-        Two float64 ``(M,)``, at least ``1 / (B + 1)``: p alone, p together; NaN where there is no test.
-    """
-    values = np.asarray(differences, dtype=np.float64)
-    plain, resamples = values[0], len(values) - 1
-    alone, together = np.full(len(plain), np.nan), np.full(len(plain), np.nan)
-    if resamples < 2:
-        return alone, together
-    moved = values[1:].T  # (M, B)
-    error = np.concatenate([one.std(axis=1, ddof=1) for one in np.split(moved, range(_BLOCK, len(moved), _BLOCK))])
-    tested = np.flatnonzero(error > _NO_SPREAD)
-    tested = tested[np.argsort(np.abs(plain[tested]) / error[tested], kind="stable")]  # the largest last
-    largest, running = np.full(resamples, -np.inf), np.empty(len(tested))
-    for start in range(0, len(tested), _BLOCK):
-        block = tested[start : start + _BLOCK]
-        size, spread = np.abs(plain[block])[:, None], error[block][:, None]
-        away = np.abs(moved[block] - plain[block][:, None])
-        alone[block] = (1 + (away >= size).sum(axis=1)) / (resamples + 1)
-        away /= spread
-        away[0] = np.maximum(away[0], largest)
-        np.maximum.accumulate(away, axis=0, out=away)
-        largest = away[-1].copy()
-        running[start : start + _BLOCK] = (1 + (away >= size / spread).sum(axis=1)) / (resamples + 1)
-    together[tested] = np.maximum.accumulate(running[::-1])[::-1]
-    return alone, together

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shiftbench.metrics.robustness import holm, paired_tests
+from shiftbench.metrics.inference import holm, paired_tests
 from shiftbench.results.runs import CLEAN_KEY, Group, Runs, groups, intervals, of_split
 from shiftbench.results.schema import typed
 from shiftbench.results.tables import COMPARISONS

@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from shiftbench.errors import InputError
-from shiftbench.metrics.external import Ids, Values, as_ids
+from shiftbench.metrics.counts import Ids, Values, as_ids
 from shiftbench.results.resample import CONDITIONS, resample_weights
 
 _NUMBERS = 2**22  # ranks that are held at once: 32 MiB

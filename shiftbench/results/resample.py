@@ -15,17 +15,8 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from shiftbench.errors import InputError
-from shiftbench.metrics.external import (
-    Ids,
-    Table,
-    Values,
-    as_ids,
-    as_mapping,
-    contingency,
-    expected_mutual_information,
-    match,
-    scores,
-)
+from shiftbench.metrics.counts import Contingency, Ids, Values, as_ids, as_mapping, contingency, match
+from shiftbench.metrics.external import expected_mutual_information, scores
 from shiftbench.registry import METRICS
 
 RESAMPLES = 400
@@ -191,7 +182,7 @@ def _each(
     values = np.empty(weights.shape[1])
     for b in range(len(values)):
         counts = np.bincount(cells, weights[:, b], size).astype(np.int64).reshape(shape[0], -1)
-        values[b] = score(Table(np.ascontiguousarray(counts[:, 1:]), counts[:, 0]), *known)
+        values[b] = score(Contingency(np.ascontiguousarray(counts[:, 1:]), counts[:, 0]), *known)
     return values
 
 
@@ -207,7 +198,7 @@ def _counted(correct: Ids, pure: Ids, of_classes: Ids, shares: Values) -> dict[s
 
 
 def _compared(
-    table: Table,
+    table: Contingency,
     of_classes: Ids,
     in_cells: Values,
     in_clusters: Values,

@@ -138,6 +138,12 @@ class Results:
         cells, stability, summary, recall, comparisons, proxies, replicates: the tables of this module's description.
         run: the content of ``run.json``: config, versions, hardware, data fingerprint, encoders, times.
         folder: where they are saved; None for results made in memory.
+
+    Examples:
+        >>> import shiftbench
+        >>> results = shiftbench.evaluate("pixels", floors=[], seeds=2, limit=60)
+        >>> Results.load(results.folder).cells.equals(results.cells)
+        True
     """
 
     cells: pd.DataFrame

@@ -13,9 +13,16 @@ class Clock:
     """Wall and CPU seconds by stage, summed over threads.
 
     Attributes:
-        wall: seconds by stage; stages that run in several threads at once count each.
+        wall: seconds by stage; a stage that runs in several threads at once counts in each.
         cpu: CPU seconds of the threads that ran the stage.
         images: images encoded.
+
+    Examples:
+        >>> clock = Clock()
+        >>> with clock("encode", images=10):
+        ...     pass
+        >>> clock.images, list(clock.seconds("wall"))
+        (10, ['encode'])
     """
 
     def __init__(self) -> None:

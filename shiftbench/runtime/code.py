@@ -207,7 +207,9 @@ def _is_public(thing: Any) -> bool:
 
 def _is_installed(module: ModuleType) -> bool:
     """Whether it belongs to python or to an installed package, which its version tells all about."""
-    if module.__name__.partition(".")[0] in sys.stdlib_module_names and module.__name__ != "__main__":
+    if module.__name__ == "__main__":  # what a user types there, whichever program has been started
+        return False
+    if module.__name__.partition(".")[0] in sys.stdlib_module_names:
         return True
     file = getattr(module, "__file__", None) or inspect.getattr_static(module, "__file__", None)
     if file is None:

@@ -1,8 +1,8 @@
 """Repairs of upstream packages that no longer import or run beside today's releases.
 
-One function per package. Each imports the package when it is first called and returns it in working order.
-What is broken is replaced inside the broken module alone, so that nobody else's numpy, scikit-image or
-``sys.modules`` changes. Each has a test in ``tests/runtime/test_compat.py`` that fails once upstream does without it.
+There is a function for each package. It imports the package when it is first called, and returns it in working order.
+What is broken is replaced inside the broken module alone, so that numpy, scikit-image and ``sys.modules`` stay the same for
+everybody else. Each repair has a test in ``tests/runtime/test_compat.py`` that fails once upstream no longer needs it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 NUMPY_HEADERS = Lock()
 
 _IMPORTING = RLock()
-_LIBRARIES: list[Any] = []  # what a torch Library declared is gone with it
+_LIBRARIES: list[Any] = []  # kept, since the declarations of a torch Library end with it
 
 
 @cache
@@ -98,7 +98,7 @@ def _torchvision() -> ModuleType:
 
 
 def _pkg_resources() -> ModuleType:
-    """A stand-in with the one function of ``pkg_resources`` that the broken packages use."""
+    """A stand-in with the only function of ``pkg_resources`` that the broken packages use."""
 
     def resource_filename(package_or_module: str, resource: str) -> str:
         file = sys.modules[package_or_module].__file__
@@ -127,10 +127,10 @@ def _gaussian(image: Any, sigma: Any = 1, *, multichannel: bool = False, **optio
 
 
 def _import_repaired(package: str, broken: Sequence[str], stand_ins: Mapping[str, ModuleType]) -> ModuleType:
-    """Import ``package``; import statements in its ``broken`` modules, and no others, find ``stand_ins``."""
+    """Import ``package``; import statements in its ``broken`` modules, and in no others, get the ``stand_ins``."""
     finder = _Finder(broken, stand_ins)
     with _IMPORTING:
-        # A new list each time: another thread may be walking through the present one.
+        # A new list each time: another thread may be iterating over the present list.
         sys.meta_path = [finder, *sys.meta_path]
         try:
             return import_module(package)
@@ -155,7 +155,7 @@ class _Finder:
 
 
 class _Loader(SourceFileLoader):
-    """Runs a module with an ``import`` statement of its own, which finds ``stand_ins`` first."""
+    """Runs a module with an ``import`` statement of its own, which looks into ``stand_ins`` first."""
 
     def __init__(self, name: str, path: str, stand_ins: Mapping[str, ModuleType]) -> None:
         super().__init__(name, path)

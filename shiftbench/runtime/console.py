@@ -15,12 +15,24 @@ stdout = Console(highlight=False)
 
 
 def say(message: str) -> None:
-    """Print one line for the person who waits; shown whether or not stderr is a terminal."""
+    """Print a line to stderr for the person who waits, also where stderr is no terminal.
+
+    Examples:
+        >>> say("Fetched weights.pt")
+    """
     stderr.print(message, markup=False, soft_wrap=True)
 
 
 def print_whole(table: Table) -> None:
-    """Print a table to stdout with every character, wider than the terminal if it must be: a cut number is a wrong one."""
+    """Print a table to stdout without cutting anything, wider than the terminal if need be: a cut number is wrong.
+
+    Examples:
+        >>> table = Table("encoder", "ACC", box=None)
+        >>> table.add_row("pixels", "71.5")
+        >>> print_whole(table)  # doctest: +NORMALIZE_WHITESPACE
+        encoder  ACC
+        pixels   71.5
+    """
     wide = Console(file=stdout.file, highlight=False, width=400)
     wide.width = max(stdout.width, Measurement.get(wide, wide.options, table).maximum)
     wide.print(table)
@@ -37,6 +49,11 @@ def progress(task: str, total: int, start: int = 0) -> Iterator[Callable[..., No
 
     Yields:
         ``advance(steps=1, info="")``: count steps and replace the text behind the bar.
+
+    Examples:
+        >>> with progress("Encoding", total=2) as advance:
+        ...     advance(info="fog-3")
+        ...     advance()
     """
     columns = (
         TextColumn("{task.description}"),

@@ -27,7 +27,12 @@ Stamp = tuple[int, int, int, int]
 
 
 def cache_root() -> Path:
-    """Where shiftbench keeps what it can compute again: $SHIFTBENCH_CACHE, else the user's cache folder."""
+    """Where shiftbench keeps what it can compute again: $SHIFTBENCH_CACHE, else the user's cache folder.
+
+    Examples:
+        >>> isinstance(cache_root(), Path)
+        True
+    """
     home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     return Path(os.environ.get("SHIFTBENCH_CACHE", home / "shiftbench")).expanduser()
 
@@ -42,6 +47,11 @@ def file_digests(files: Sequence[str | Path], memory: Path | None = None) -> lis
 
     Raises:
         InputError: a file is not there or cannot be read.
+
+    Examples:
+        >>> _ = Path("hello.txt").write_bytes(b"hello")
+        >>> file_digests(["hello.txt"])[0][:16]
+        '2cf24dba5fb0a30e'
     """
     paths = [os.path.abspath(file) for file in files]  # noqa: PTH100  # there may be millions
     with _opened(memory or cache_root() / "digests.sqlite") as known, ThreadPoolExecutor(os.cpu_count() or 1) as pool:

@@ -1,8 +1,8 @@
-"""One thread per work item, and parallelism over the items.
+"""A single thread for each work item, and parallelism over the items.
 
-A thread pool inside a thread pool makes results depend on the number of cores and, next to a busy neighbour,
-small operations many times slower. So a stage holds :func:`single_threaded`, and what can run side by side
-goes through :func:`parallel_map`.
+A thread pool inside a thread pool makes results depend on the number of cores and, on a busy machine, makes small
+operations many times slower. So a stage holds :func:`single_threaded`, and work that can run in parallel goes through
+:func:`parallel_map`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,14 @@ _thread = threading.local()  # .pools: the pools that this thread holds at one t
 def single_threaded() -> Iterator[ThreadpoolController]:
     """Run BLAS, OpenMP and torch on one thread inside the block, and restore their thread counts after it.
 
-    Entering costs a few milliseconds, entering again inside nothing: hold it around a whole stage. BLAS pools
-    belong to the process, so other threads had better work for the holder, through :func:`parallel_map`.
-    Libraries that are first loaded inside are not limited: import before.
+    Entering takes a few milliseconds, but nothing inside another such block: hold it around a whole stage. BLAS pools
+    belong to the process, so other threads should work through :func:`parallel_map`. A library that is first loaded
+    inside the block is not limited: import it before.
+
+    Examples:
+        >>> with single_threaded() as pools:
+        ...     all(pool["num_threads"] == 1 for pool in pools.info() if pool["user_api"] == "blas")
+        True
     """
     pools = getattr(_thread, "pools", None)
     if pools is not None:
@@ -44,9 +49,9 @@ def single_threaded() -> Iterator[ThreadpoolController]:
 
 @contextmanager
 def _limited(pools: ThreadpoolController) -> Iterator[None]:
-    """Hold pools at one thread for the calling thread, which OpenMP and torch count on their own."""
+    """Hold pools at one thread for the calling thread; OpenMP and torch have a thread count for each thread."""
     torch = sys.modules.get("torch")
-    # Asking comes first: torch prepares a thread when it is first asked, which would undo an earlier limit.
+    # Ask first: torch prepares a thread when it is first asked, which would undo an earlier limit.
     torch_threads = torch.get_num_threads() if torch else 0
     _thread.pools = pools
     try:
@@ -63,11 +68,11 @@ def _limited(pools: ThreadpoolController) -> Iterator[None]:
 def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> list[Result]:
     """Apply a function to each item in worker threads, each of which is :func:`single_threaded`.
 
-    It pays where the function works outside the interpreter lock (numpy, torch, numba with ``nogil``).
+    It is faster where the function works outside the interpreter lock (numpy, torch, numba with ``nogil``).
 
     Args:
         function: called once per item.
-        items: the work, taken up in this order.
+        items: the work, started in this order.
         workers: number of threads, at least 1; with 1 the calling thread does the work.
 
     Returns:
@@ -75,7 +80,11 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], work
 
     Raises:
         InputError: ``workers`` is below 1.
-        BaseException: what a call raised, or Ctrl-C; calls under way finish, no further one starts.
+        BaseException: what a call raised, or Ctrl-C; running calls finish, and no further call starts.
+
+    Examples:
+        >>> parallel_map(abs, [-1, 2, -3], workers=2)
+        [1, 2, 3]
     """
     if workers < 1:
         raise InputError(f"workers must be at least 1, not {workers}.")
@@ -87,7 +96,7 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], work
         while todo:
             try:
                 index, item = todo.popleft()
-            except IndexError:  # another worker took the last one
+            except IndexError:  # another worker took the last item
                 return
             results[index] = function(item)
 

@@ -1,4 +1,4 @@
-"""The processes that ``torchrun`` starts together: which one this is, and how they hand their work to the first."""
+"""The processes that ``torchrun`` starts together: the number of this process, and how all give their work to the first."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ def alone() -> Iterator[None]:
 
 
 def device(asked: str) -> str:
-    """The device of this process: "auto" becomes its own GPU where torchrun gave each process one."""
+    """The device of this process: "auto" becomes its own GPU where torchrun gave each process a GPU."""
     import torch
 
     local = os.environ.get("LOCAL_RANK")
     return f"cuda:{local}" if asked == "auto" and world() > 1 and local and torch.cuda.is_available() else asked
 
 
-def gather(found: Any) -> list[Any] | None:
-    """What each process found, in the order of their ranks, at the first; None at the others.
+def gather(value: Any) -> list[Any] | None:
+    """The value of each process, by rank, at the first process; None at the others.
 
     Every process must call it the same number of times in the same order.
     """
     if world() == 1:
-        return [found]
+        return [value]
     dist = _group()
     everything: list[Any] | None = [None] * world() if rank() == 0 else None
-    dist.gather_object(found, everything)
+    dist.gather_object(value, everything)
     return everything
 
 
 def broadcast(value: Value) -> Value:
-    """What the first process has, at every process."""
+    """The value of the first process, at every process."""
     if world() == 1:
         return value
     box = [value]
@@ -69,13 +69,13 @@ def _group() -> Any:
     import torch.distributed as dist
 
     if not dist.is_initialized():
-        # The first process clusters while the others wait, which may take it long.
+        # The first process clusters while the others wait, which may take long.
         dist.init_process_group("gloo", timeout=timedelta(days=7))
     return dist
 
 
 def leave() -> None:
-    """End the conversation, if there was one."""
+    """Leave the group of processes, where there is one."""
     if world() > 1:
         import torch.distributed as dist
 

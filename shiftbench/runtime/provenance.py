@@ -13,18 +13,28 @@ PACKAGES = ("shiftbench", "torch", "torchvision", "numpy", "scipy", "scikit-lear
 
 
 def versions() -> dict[str, str]:
-    """Versions of python and of the packages that numbers depend on; those not installed are left out."""
-    found = {"python": platform.python_version()}
+    """Versions of python and of the packages that numbers depend on, as far as they are installed.
+
+    Examples:
+        >>> "numpy" in versions()
+        True
+    """
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, usable cores, operating system, and the GPU if torch is loaded and sees one."""
+    """Processor, usable cores, operating system, and the GPU where torch is loaded and sees a GPU.
+
+    Examples:
+        >>> sorted(hardware())
+        ['cores', 'cpu', 'gpu', 'system']
+    """
     torch = sys.modules.get("torch")
     gpu = torch.cuda.get_device_name(0) if torch is not None and torch.cuda.is_available() else None
     return {"cpu": _processor(), "cores": os.cpu_count(), "gpu": gpu, "system": platform.system()}

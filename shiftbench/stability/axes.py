@@ -23,44 +23,19 @@ from shiftbench.metrics.agreement import AGREEMENTS, MISSING, paired, pairwise
 from shiftbench.metrics.consensus import (
     cluster_jaccard,
     mean_over_clusters,
-    pac,
     pairwise_jaccard,
-    sample_consensus,
 )
-from shiftbench.metrics.robustness import bootstrap_agreement, bootstrap_mean
+from shiftbench.metrics.counts import Ids
 from shiftbench.records import Skipped
 from shiftbench.registry import CLUSTERERS
 from shiftbench.runtime.parallel import parallel_map
+from shiftbench.stability.pairs import Measured, all_pairs, of_pairs, of_values, together
 
-Ids = NDArray[np.int64]
 Matrix = NDArray[np.float32]
-Values = NDArray[np.float64]
 
 SUBSAMPLE = 2000  # images of the costly axes
 SEEDS = 20  # partitions that an axis compares, unless told otherwise
 PROJECTION_DIM = 152  # ConCURL's p for CIFAR-10; the other published values are 88, 104 and 136
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Agreement of pairs of partitions, or a quantity derived from it; NaN where a number is not defined.
-
-    Attributes:
-        mean: over the pairs; 1 is agreement on every image.
-        sd: standard deviation over the pairs (ddof 1); of ``sample_consensus`` over the images.
-        ci_low, ci_high: 95 % bootstrap interval of the mean. What is resampled are the partitions, not their pairs.
-        n_pairs: number of pairs of partitions.
-    """
-
-    mean: float
-    sd: float
-    ci_low: float
-    ci_high: float
-    n_pairs: int
-
-
-Measured = dict[str, Agreement] | Skipped
-"""An axis' agreement by metric, or why it could not be measured."""
 
 
 def initialization(partitions: ArrayLike, clusterer: str = "kmeans") -> Measured:
@@ -72,11 +47,17 @@ def initialization(partitions: ArrayLike, clusterer: str = "kmeans") -> Measured
 
     Returns:
         ari, ami, matched_acc and, of all partitions together, pac, sample_consensus and cluster_jaccard, for which
-        each partition is the reference in turn. Skipped with one seed, and for a clusterer without a random start,
-        whose agreement of 1 would say nothing.
+        each partition is the reference in turn. Skipped with a single seed, and for a clusterer without a random
+        start, whose agreement of 1 would say nothing.
 
     Raises:
         InputError: ids that ``Labelings.of`` refuses, or an unknown clusterer.
+
+    Examples:
+        >>> initialization([[0, 0, 1, 1], [1, 1, 0, 0], [0, 0, 1, 1]])["ari"].mean
+        1.0
+        >>> initialization([[0, 0, 1, 1]])
+        Skipped(reason='one seed has no other to agree with')
     """
     if not CLUSTERERS.load(clusterer).seeded:
         return Skipped(
@@ -85,7 +66,7 @@ def initialization(partitions: ArrayLike, clusterer: str = "kmeans") -> Measured
     labels = np.asarray(partitions)
     if len(labels) < 2:
         return Skipped("one seed has no other to agree with")
-    return _all_pairs(labels) | _together(labels) | {"cluster_jaccard": _of_pairs(pairwise_jaccard(labels))}
+    return all_pairs(labels) | together(labels) | {"cluster_jaccard": of_pairs(pairwise_jaccard(labels))}
 
 
 def algorithm(
@@ -102,23 +83,28 @@ def algorithm(
     Args:
         features: ``(N, D)``, any real dtype.
         k: number of clusters.
-        clusterers: registered names; without them every registered one.
+        clusterers: registered names; None takes all.
         limit: the most images; beyond that a random subsample (:func:`subsample`) stands for all.
         seed: of the clusterers and the subsample.
         workers: threads.
 
     Returns:
-        ari, ami, matched_acc; skipped with one clusterer.
+        ari, ami, matched_acc; skipped with a single clusterer.
 
     Raises:
         InputError: features or k that a clusterer refuses, or an unknown clusterer.
+
+    Examples:
+        >>> features = np.repeat([[0.0, 0.0], [9.0, 9.0]], 20, axis=0) + np.arange(40)[:, None] / 100
+        >>> algorithm(features, 2, clusterers=["kmeans", "ward", "average"])["ari"].mean
+        1.0
     """
     names = list(dict.fromkeys(CLUSTERERS if clusterers is None else clusterers))
     if len(names) < 2:
         return Skipped(f"{', '.join(names) or 'no algorithm'} has no other algorithm to agree with")
     points = _some(as_features(features), limit, seed)
     fitted = parallel_map(lambda name: _cluster(points, k, name, seed), names, workers)
-    return _all_pairs(np.stack(fitted))
+    return all_pairs(np.stack(fitted))
 
 
 def projection(
@@ -150,6 +136,11 @@ def projection(
 
     Raises:
         InputError: features or k that the clusterer refuses, an unknown clusterer or kind, too few views.
+
+    Examples:
+        >>> features = np.repeat([[0.0, 0.0], [9.0, 9.0]], 20, axis=0) + np.arange(40)[:, None] / 100
+        >>> projection(features, 2, count=4, kinds=["gaussian"])["matched_acc"].n_pairs
+        6
     """
     points = as_features(features)
     _at_least(2, count=count)
@@ -160,7 +151,7 @@ def projection(
     def cluster_view(i: int) -> Ids:
         return _cluster(random_view(points, kinds[i % len(kinds)], dim, seed, i), k, clusterer, seed)
 
-    return _all_pairs(np.stack(parallel_map(cluster_view, range(count), workers)))
+    return all_pairs(np.stack(parallel_map(cluster_view, range(count), workers)))
 
 
 def random_view(points: Matrix, kind: str, dim: int, seed: int, i: int) -> Matrix:
@@ -168,6 +159,10 @@ def random_view(points: Matrix, kind: str, dim: int, seed: int, i: int) -> Matri
 
     Raises:
         InputError: an unknown kind.
+
+    Examples:
+        >>> random_view(np.ones((5, 3), np.float32), "gaussian", dim=2, seed=0, i=0).shape
+        (5, 2)
     """
     rng, width = np.random.default_rng([seed, i]), points.shape[1]
     if kind == "gaussian":
@@ -188,8 +183,8 @@ def bootstrap(
 ) -> Measured:
     """All pairs of bootstrap resamples of the images, compared on the images that both hold.
 
-    A resample draws N images with replacement and clusters the distinct ones, 63 % on average: repeated images would
-    look like dense spots to some algorithms (Hennig 2007, section 3.2).
+    A resample draws N images with replacement and clusters the distinct images, 63 % on average: repeated images
+    would look like dense spots to some algorithms (Hennig 2007, section 3.2).
 
     Args:
         features: ``(N, D)``, any real dtype.
@@ -206,6 +201,11 @@ def bootstrap(
 
     Raises:
         InputError: features or k that the clusterer refuses, an unknown clusterer, or too few resamples.
+
+    Examples:
+        >>> features = np.repeat([[0.0, 0.0], [9.0, 9.0]], 20, axis=0) + np.arange(40)[:, None] / 100
+        >>> bootstrap(features, 2, count=4)["cluster_jaccard"].mean
+        1.0
     """
     points = as_features(features)
     n = len(points)
@@ -213,7 +213,7 @@ def bootstrap(
     _at_least(2, count=count)
     resamples = [np.unique(np.random.default_rng([seed, i]).integers(n, size=n)) for i in range(count)]
     if min(map(len, resamples)) < k:
-        return Skipped(f"a resample of {n} images has fewer than {k} distinct ones")
+        return Skipped(f"a resample of {n} images has fewer than {k} distinct images")
     whole, *parts = parallel_map(
         lambda images: _cluster(points[images], k, clusterer, seed), [np.arange(n), *resamples], workers
     )
@@ -221,7 +221,7 @@ def bootstrap(
     for row, images, part in zip(labels, resamples, parts, strict=True):
         row[images] = part
     best = mean_over_clusters(cluster_jaccard(whole, labels))
-    return _all_pairs(labels) | _together(labels) | {"cluster_jaccard": _of_values(best)}
+    return all_pairs(labels) | together(labels) | {"cluster_jaccard": of_values(best)}
 
 
 def augmentation(
@@ -244,10 +244,15 @@ def augmentation(
         workers: threads.
 
     Returns:
-        ari, ami, matched_acc; skipped with one view.
+        ari, ami, matched_acc; skipped with a single view.
 
     Raises:
         InputError: views of different sizes, features or k that the clusterer refuses, or an unknown clusterer.
+
+    Examples:
+        >>> features = np.repeat([[0.0, 0.0], [9.0, 9.0]], 20, axis=0) + np.arange(40)[:, None] / 100
+        >>> augmentation([features, features + 0.5], 2)["ari"].mean
+        1.0
     """
     points = [as_features(view) for view in views]
     if len({len(view) for view in points}) > 1:
@@ -255,23 +260,27 @@ def augmentation(
     if len(points) < 2:
         return Skipped("one view has no other to agree with")
     fitted = parallel_map(lambda view: _cluster(_some(view, limit, seed), k, clusterer, seed), points, workers)
-    return _all_pairs(np.stack(fitted))
+    return all_pairs(np.stack(fitted))
 
 
 def shift(clean: ArrayLike, shifted: ArrayLike) -> Measured:
-    """Each partition of the shifted images with the same seed's partition of the clean ones.
+    """Each partition of the shifted images with the same seed's partition of the clean images.
 
     Args:
         clean: integers ``(S, N)``, one row per seed; -1 is noise.
         shifted: integers ``(S, N)``, of the same images in the same order.
 
     Returns:
-        ari, ami, matched_acc over S pairs; with one seed only the mean is a number.
+        ari, ami, matched_acc over S pairs; with a single seed only the mean is a number.
 
     Raises:
         InputError: different shapes, or ids that ``Labelings.of`` refuses.
+
+    Examples:
+        >>> shift(clean=[[0, 0, 1, 1]], shifted=[[0, 0, 1, 0]])["matched_acc"].mean
+        0.75
     """
-    return {name: _of_values(values) for name, values in paired(clean, shifted).items()}
+    return {name: of_values(values) for name, values in paired(clean, shifted).items()}
 
 
 def training_seed(checkpoints: ArrayLike) -> Measured:
@@ -282,10 +291,14 @@ def training_seed(checkpoints: ArrayLike) -> Measured:
 
     Returns:
         ari, ami, matched_acc over the pairs of checkpoints: many clusterings of one network are no evidence about
-        another training. Skipped with one checkpoint.
+        another training. Skipped with a single checkpoint.
 
     Raises:
         InputError: not three dimensions, or ids that ``Labelings.of`` refuses.
+
+    Examples:
+        >>> training_seed([[[0, 0, 1, 1]], [[1, 1, 0, 0]]])["ari"].mean
+        1.0
     """
     labels = np.asarray(checkpoints)
     if labels.ndim != 3:
@@ -293,20 +306,24 @@ def training_seed(checkpoints: ArrayLike) -> Measured:
     if len(labels) < 2:
         return Skipped("one training seed has no other to agree with")
     by_seed = [pairwise(labels[:, seed]) for seed in range(labels.shape[1])]
-    return {name: _of_pairs(np.mean([matrices[name] for matrices in by_seed], axis=0)) for name in AGREEMENTS}
+    return {name: of_pairs(np.mean([matrices[name] for matrices in by_seed], axis=0)) for name in AGREEMENTS}
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One thing that can be varied.
+    """Something that can be varied.
 
     Attributes:
         name: what results call it.
         summary: what it varies, in a few words.
-        needs: the arguments without which its function cannot work; ``function(**{name: ... for name in needs})``.
+        needs: the arguments that its function needs; ``function(**{name: ... for name in needs})``.
         cheap: whether it is quick enough for every condition; else it takes a subsample, or more forward passes.
         function: measures it.
-        metrics: what it measures, by name.
+        metrics: the names of what it measures.
+
+    Examples:
+        >>> AXES["shift"].needs
+        ('clean', 'shifted')
     """
 
     name: str
@@ -333,10 +350,16 @@ AXES: dict[str, Axis] = {
 
 
 def subsample(n: int, limit: int, seed: int) -> Ids:
-    """At most ``limit`` of n images, drawn without replacement: their indices, int64 and ascending.
+    """The indices of at most ``limit`` of n images, drawn without replacement: int64, ascending.
 
     Raises:
         InputError: a limit below 1.
+
+    Examples:
+        >>> subsample(3, limit=10, seed=0)
+        array([0, 1, 2])
+        >>> len(subsample(100, limit=10, seed=0))
+        10
     """
     _at_least(1, limit=limit)
     return np.arange(n) if n <= limit else np.sort(np.random.default_rng(seed).choice(n, limit, replace=False))
@@ -349,34 +372,6 @@ def _some(points: Matrix, limit: int, seed: int) -> Matrix:
 def _cluster(points: Matrix, k: int, clusterer: str, seed: int) -> Ids:
     labels: Ids = CLUSTERERS.load(clusterer)().fit(points, k, seed).labels
     return labels
-
-
-def _all_pairs(partitions: Ids) -> dict[str, Agreement]:
-    return {name: _of_pairs(matrix) for name, matrix in pairwise(partitions).items()}
-
-
-def _together(partitions: Ids) -> dict[str, Agreement]:
-    """What all partitions together say; no interval, since they are one set."""
-    pairs = len(partitions) * (len(partitions) - 1) // 2
-    samples = sample_consensus(partitions)
-    samples = samples[~np.isnan(samples)]
-    return {
-        "pac": Agreement(pac(partitions), np.nan, np.nan, np.nan, pairs),
-        "sample_consensus": Agreement(float(samples.mean()), _sd(samples), np.nan, np.nan, pairs),
-    }
-
-
-def _of_pairs(matrix: Values) -> Agreement:
-    return Agreement(*bootstrap_agreement(matrix), n_pairs=len(matrix) * (len(matrix) - 1) // 2)
-
-
-def _of_values(values: Values) -> Agreement:
-    mean, low, high = bootstrap_mean(values)
-    return Agreement(mean, _sd(values), low, high, n_pairs=len(values))
-
-
-def _sd(values: Values) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else np.nan
 
 
 def _at_least(least: int, **numbers: int) -> None:

@@ -1,8 +1,8 @@
 """The number of clusters, chosen from the features alone: four criteria over a range of k.
 
-Each answers another question, and they often differ: how reproducible the clusters are (stability), how much tighter than
-those of structureless data (gap), how well separated (silhouette), and into how many parts the neighbourhood graph falls
-(eigengap).
+Each criterion answers another question, and their answers often differ: how reproducible the clusters are (stability),
+how much tighter than those of structureless data (gap), how well separated (silhouette), and into how many parts the
+neighbourhood graph falls (eigengap).
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from shiftbench.clustering.base import Clusterer, as_features, check_k
 from shiftbench.errors import InputError, unknown
 from shiftbench.metrics import internal
 from shiftbench.metrics.agreement import MISSING, pairwise
-from shiftbench.metrics.robustness import bootstrap_agreement
+from shiftbench.metrics.counts import Ids, Values
+from shiftbench.metrics.inference import bootstrap_agreement
 from shiftbench.registry import CLUSTERERS
 from shiftbench.runtime.parallel import parallel_map, single_threaded
 from shiftbench.stability.axes import subsample
 
-Ids = NDArray[np.int64]
 Matrix = NDArray[np.float32]
-Values = NDArray[np.float64]
 
 LIMIT = 2000  # images that stand for all
-STARTS = 10  # of which the one with the lowest inertia counts: a bad start must not speak against a k
+STARTS = 10  # the start with the lowest inertia counts: a bad start must not speak against a k
 RESAMPLES = 10
 REFERENCES = 10  # structureless data sets of the gap, as in its paper
 NEIGHBORS = 10  # of each image in the graph
@@ -50,6 +49,11 @@ class Choice:
             where there is none) and ``chosen``. ``value`` is NaN where it is not defined, as for k = 1 where two
             clusters are compared.
         chosen: the k of each criterion; None where no k of the range satisfies it.
+
+    Examples:
+        >>> features = np.repeat([[0.0, 0.0], [9.0, 9.0]], 20, axis=0) + np.arange(40)[:, None] / 100
+        >>> choose_k(features, range(1, 4), criteria=["gap"]).table["criterion"].tolist()
+        ['gap', 'gap', 'gap']
     """
 
     table: pd.DataFrame
@@ -64,6 +68,10 @@ def parse_k(k: object) -> int | range | Literal[True]:
 
     Raises:
         InputError: anything else.
+
+    Examples:
+        >>> parse_k("10"), parse_k("true"), parse_k("2-20")
+        (10, True, range(2, 21))
     """
     text = str(k).strip().lower()
     if text == "true":
@@ -95,13 +103,18 @@ def choose_k(
         features: ``(N, D)``, any real dtype.
         ks: the numbers to choose from, each 1 to the number of images used.
         clusterer: a registered clusterer; ``eigengap`` needs none.
-        criteria: some of ``CRITERIA``; all without it.
-        limit: the most images to look at; beyond that a random subsample stands for all.
+        criteria: some of ``CRITERIA``; None takes all.
+        limit: the most images to look at; of more, a random subsample stands for all.
         seed: of everything random here.
         workers: threads; they change no bit of the result.
 
     Raises:
-        InputError: unfit features, no k or one that so many images cannot have, no criterion, or an unknown name.
+        InputError: unfit features, no k, a k that so many images cannot have, no criterion, or an unknown name.
+
+    Examples:
+        >>> features = np.repeat([[0.0, 0.0], [9.0, 9.0]], 20, axis=0) + np.arange(40)[:, None] / 100
+        >>> choose_k(features, range(1, 4), criteria=["gap", "silhouette"]).chosen
+        {'gap': 2, 'silhouette': 2}
     """
     points = as_features(features)
     points = points[subsample(len(points), limit, seed)]
@@ -119,24 +132,24 @@ def choose_k(
             raise unknown("criterion", name, CRITERIA)
     tables, chosen = [], {}
     for name in names:
-        measure, rule = CRITERIA[name]
+        measure, choose = CRITERIA[name]
         with single_threaded():
             values, errors = measure(points, numbers, algorithm, seed, workers)
-        best = rule(values, errors)
+        best = choose(values, errors)
         table = pd.DataFrame({"criterion": name, "k": numbers, "value": values, "se": errors})
         tables.append(table.assign(chosen=table.index == best))
         chosen[name] = None if best is None else numbers[best]
     return Choice(pd.concat(tables, ignore_index=True), chosen)
 
 
-def stability(
+def _stability(
     points: Matrix, ks: Sequence[int], clusterer: Clusterer, seed: int, workers: int
 ) -> tuple[Values, Values]:
     """Mean ARI of all pairs of bootstrap resamples, on the images that both hold, and its standard error.
 
-    Resamples as in :func:`shiftbench.stability.axes.bootstrap`, the same for every k. The ARI is 0 for unrelated partitions of
-    any k, so that larger k, with more ways to differ by chance, are not held back (Ben-Hur et al. 2002 used uncorrected
-    similarities).
+    Resamples as in :func:`shiftbench.stability.axes.bootstrap`, the same for every k. The ARI is 0 for unrelated
+    partitions of any k, so that a larger k, with more ways to differ by chance, has no disadvantage (Ben-Hur et al. 2002
+    used similarities without this correction).
     """
     n = len(points)
     resamples = [np.unique(np.random.default_rng([seed, i]).integers(n, size=n)) for i in range(RESAMPLES)]
@@ -153,12 +166,12 @@ def stability(
     return values, errors
 
 
-def gap(points: Matrix, ks: Sequence[int], clusterer: Clusterer, seed: int, workers: int) -> tuple[Values, Values]:
+def _gap(points: Matrix, ks: Sequence[int], clusterer: Clusterer, seed: int, workers: int) -> tuple[Values, Values]:
     """Mean log W of structureless data less log W of these, and s_k (Tibshirani et al. 2001, sections 3 and 4).
 
     W is the sum of squared distances to the cluster means. Structureless data are uniform in the box of the principal
-    components, and are clustered from one start: without structure, starts differ by less than 1 %. Noise is left out
-    of W; a W of 0 has no gap.
+    components, and are clustered from a single start: without structure, starts differ by less than 1 %. Noise is left
+    out of W; a W of 0 has no gap.
     """
     center = points.mean(axis=0, dtype=np.float64)
     axes = np.linalg.svd(points - center, full_matrices=False)[2]
@@ -180,7 +193,7 @@ def gap(points: Matrix, ks: Sequence[int], clusterer: Clusterer, seed: int, work
     return references.mean(axis=1) - logs[:, 0], references.std(axis=1) * np.sqrt(1 + 1 / REFERENCES)
 
 
-def silhouette(
+def _silhouette(
     points: Matrix, ks: Sequence[int], clusterer: Clusterer, seed: int, workers: int
 ) -> tuple[Values, Values]:
     """Mean silhouette of the images (Rousseeuw 1987): :func:`shiftbench.metrics.internal.silhouette`. No standard error."""
@@ -188,11 +201,13 @@ def silhouette(
     return internal.silhouette(points, np.stack(fitted), limit=max(2, len(points))), np.full(len(ks), np.nan)
 
 
-def eigengap(points: Matrix, ks: Sequence[int], clusterer: Clusterer, seed: int, workers: int) -> tuple[Values, Values]:
+def _eigengap(
+    points: Matrix, ks: Sequence[int], clusterer: Clusterer, seed: int, workers: int
+) -> tuple[Values, Values]:
     """The step from the k-th to the next eigenvalue of the normalised Laplacian (von Luxburg 2007, section 8.3).
 
-    The graph joins images of which one is among the nearest neighbours of the other. As many eigenvalues are 0 as the
-    graph has parts. No standard error; NaN for k = N.
+    The graph joins two images where either is among the nearest neighbours of the other. As many eigenvalues are 0 as
+    the graph has parts. No standard error; NaN for k = N.
     """
     n = len(points)
     joined = kneighbors_graph(points, min(NEIGHBORS, n - 1))
@@ -220,24 +235,24 @@ def _highest(values: Values, errors: Values) -> int | None:
 def _last_near_highest(values: Values, errors: Values) -> int | None:
     """The largest k within one standard error of the highest value.
 
-    Joining whole clusters can be as reproducible as finding each of them, so the last k before the fall is meant.
+    Whole clusters joined can be as reproducible as each of them alone, so the last k before the fall is taken.
     """
     best = _highest(values, errors)
     return None if best is None else int(np.flatnonzero(values >= values[best] - errors[best]).max())
 
 
 def _first_above_next(values: Values, errors: Values) -> int | None:
-    """Tibshirani's rule: the smallest k with ``gap(k) >= gap(k') - s(k')``, k' the next one."""
+    """Tibshirani's rule: the smallest k with ``gap(k) >= gap(k') - s(k')``, where k' is the next k."""
     enough = np.flatnonzero(values[:-1] >= values[1:] - errors[1:])
     return int(enough[0]) if len(enough) else None
 
 
 Measure = Callable[[Matrix, Sequence[int], Clusterer, int, int], tuple[Values, Values]]
-Rule = Callable[[Values, Values], int | None]
-CRITERIA: dict[str, tuple[Measure, Rule]] = {
-    "stability": (stability, _last_near_highest),
-    "gap": (gap, _first_above_next),
-    "silhouette": (silhouette, _highest),
-    "eigengap": (eigengap, _highest),
+Choose = Callable[[Values, Values], int | None]
+CRITERIA: dict[str, tuple[Measure, Choose]] = {
+    "stability": (_stability, _last_near_highest),
+    "gap": (_gap, _first_above_next),
+    "silhouette": (_silhouette, _highest),
+    "eigengap": (_eigengap, _highest),
 }
-"""How each criterion measures a range of k, and which it then chooses."""
+"""How each criterion measures a range of k, and which k it then chooses."""

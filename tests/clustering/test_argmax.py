@@ -37,5 +37,5 @@ def test_every_seed_says_the_same():
 def test_another_number_of_outputs_is_refused():
     with pytest.raises(InputError, match="3 clusters off 3 outputs of a head, not off 4 features"):
         Argmax().fit(OUTPUTS, 3, 0)
-    with pytest.raises(InputError, match="the fitted ones 4"):
+    with pytest.raises(InputError, match="the fitted features 4"):
         Argmax().fit(OUTPUTS, 4, 0).predict(OUTPUTS[:, :2])

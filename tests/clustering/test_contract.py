@@ -190,7 +190,7 @@ def test_clear_refusals(clusterer, features, k, seed, message):
 
 def test_predict_refuses_other_features(clusterer):
     fitted = clusterer.fit(FEATURES, 3, 0)
-    with pytest.raises(InputError, match="features have 5 dimensions, the fitted ones 6"):
+    with pytest.raises(InputError, match="features have 5 dimensions, the fitted features 6"):
         fitted.predict(FEATURES[:, :5])
     with pytest.raises(InputError, match="NaN"):
         fitted.predict(np.full((2, 6), np.nan))

@@ -294,7 +294,7 @@ def test_clear_refusals(features, k, seed, message):
 
 def test_predict_refuses_other_features():
     fitted = KMeans().fit(blobs(20, 4), 2, 0)
-    with pytest.raises(InputError, match="features have 3 dimensions, the fitted ones 4"):
+    with pytest.raises(InputError, match="features have 3 dimensions, the fitted features 4"):
         fitted.predict(np.zeros((5, 3)))
     with pytest.raises(InputError, match="NaN"):
         fitted.predict(np.full((5, 4), np.nan))

@@ -13,7 +13,7 @@ from sklearn.mixture import GaussianMixture as Mixture
 from shiftbench.clustering.birch import Birch
 from shiftbench.clustering.density import HDBSCAN
 from shiftbench.clustering.hierarchical import Average, Ward, _cut, distances
-from shiftbench.clustering.library import nearest_centroid, nearest_row, settle
+from shiftbench.clustering.library import label_by_rows, nearest_centroid, nearest_row
 from shiftbench.clustering.mixture import GaussianMixture
 from shiftbench.clustering.spectral import Spectral
 from shiftbench.errors import InputError
@@ -114,6 +114,6 @@ def test_nearest_row_and_centroid():
 
 def test_an_id_that_nobody_gets_is_left_out():
     points = np.array([[0.0], [1.0], [10.0]], np.float32)
-    labels, rule = settle(points, np.array([[0.5], [50.0], [10.0]], np.float32), np.array([0, 1, 2]))
+    labels, rule = label_by_rows(points, np.array([[0.5], [50.0], [10.0]], np.float32), np.array([0, 1, 2]))
     assert labels.tolist() == [0, 0, 1]
     assert rule(np.array([[0.0], [60.0]], np.float32)).tolist() == [0, 1]

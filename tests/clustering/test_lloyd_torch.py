@@ -144,5 +144,5 @@ def test_refusals(device, features, k, error, message):
 
 def test_predict_refuses_another_dimension(device):
     fitted = KMeans().fit(blobs(), 4, 0)
-    with pytest.raises(InputError, match="features have 3 dimensions, the fitted ones 24"):
+    with pytest.raises(InputError, match="features have 3 dimensions, the fitted features 24"):
         lloyd_torch.assign(torch.zeros(5, 3, device=device), fitted.centers, False)

@@ -12,6 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from shiftbench.corruptions import TABLES, blur, corrupt
+from shiftbench.corruptions.motion import motion
 from shiftbench.corruptions.severity import CONSTANTS
 
 DISKS = sorted({row for rows in CONSTANTS["defocus_blur"].values() for row in rows})
@@ -67,7 +68,7 @@ def test_motion_is_a_weighted_sum_along_a_ray(table: str, angle: float) -> None:
             break
         rows, columns = (np.arange(11) + dy).clip(0, 10), (np.arange(14) + dx).clip(0, 13)
         expected += weight * x[np.ix_(rows, columns)]
-    ours = blur.motion(torch.from_numpy(x)[None, None], radius, sigma, torch.tensor([angle]), TABLES[table])
+    ours = motion(torch.from_numpy(x)[None, None], radius, sigma, torch.tensor([angle]), TABLES[table])
     np.testing.assert_allclose(ours[0, 0].numpy(), expected, atol=1e-6)
 
 
@@ -83,7 +84,7 @@ def test_published_motion_blur_is_rounded() -> None:
     edge[..., 8:] = 255
     rounded = corrupt(edge, "motion_blur", 3, table="cifar").float()
     angle = [float(a) for a in blur.Draws(0, "motion_blur", 3, torch.arange(8)).uniform((), -45, 45, 0)]
-    exact = blur.motion(edge.float(), 6, 2, torch.tensor(angle), TABLES["cifar"])
+    exact = motion(edge.float(), 6, 2, torch.tensor(angle), TABLES["cifar"])
     assert (rounded - exact).abs().max() <= 0.501
 
 

@@ -188,7 +188,7 @@ def test_official_folders_of_a_part_of_the_images_are_compared_with_that_part(tm
     assert [one.label for one in found] == ["clean", "clean[imagenet_c]", "imagenet_c-fog-1"]
     _, clean, fog = found.values()
     assert clean.rows.tolist() == fog.rows.tolist() == [0, 3, 4, 5]
-    assert "imagenet_c has 4 images of 3 classes and is compared on them alone" in " ".join(
+    assert "imagenet_c has 4 images of 3 classes and is compared on these images alone" in " ".join(
         capsys.readouterr().err.split()
     )
     assert len(fog.images.take(np.array([0, 2]))) == 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from shiftbench.encoders.arch import candidates
+from shiftbench.encoders.arch import guesses
 from shiftbench.encoders.backbones import build_backbone
 from shiftbench.encoders.cifar_resnet import Block, CifarResNet
 from shiftbench.encoders.load import load_encoder
@@ -179,7 +179,7 @@ PUBLISHED = {
 def test_large_networks_have_all_tensors_of_the_published_ones(name):
     with torch.device("meta"):
         state = torchvision().models.get_model(name, weights=None).state_dict()
-        (found,) = candidates(state)
+        (found,) = guesses(state)
         rebuilt = found.build().state_dict()
     assert found.name == PUBLISHED[name]
     left = {
@@ -195,7 +195,7 @@ def test_large_networks_have_all_tensors_of_the_published_ones(name):
 def test_every_registered_backbone_is_recognised_by_its_tensors(name):
     with torch.device("meta"):
         backbone = build_backbone(name)
-        (found,) = candidates({f"encoder.{key}": value for key, value in backbone.state_dict().items()})
+        (found,) = guesses({f"encoder.{key}": value for key, value in backbone.state_dict().items()})
         rebuilt = found.build()
     assert (found.name.removesuffix("_224"), found.prefix) == (name, "encoder.")
     shapes = {key: value.shape for key, value in backbone.state_dict().items()}
@@ -235,8 +235,8 @@ def test_a_masked_autoencoders_decoder_is_left_aside(tmp_path):
 
 @pytest.mark.parametrize("extra", ["norm_pre.weight", "reg_token", "blocks.0.ls1.gamma"])
 def test_other_transformers_are_not_taken_for_a_plain_one(extra):
-    assert len(list(candidates(timm_vit().state_dict()))) == 1
-    assert list(candidates(timm_vit().state_dict() | {extra: torch.ones(128)})) == []
+    assert len(list(guesses(timm_vit().state_dict()))) == 1
+    assert list(guesses(timm_vit().state_dict() | {extra: torch.ones(128)})) == []
 
 
 def test_projection_shortcuts_are_torchvisions_blocks():
@@ -279,7 +279,7 @@ def test_networks_with_similar_names_are_not_taken_for_known_ones(module, name):
 
     with torch.device("meta"):
         state = zoo(module, build).state_dict()
-    assert list(candidates(state)) == []
+    assert list(guesses(state)) == []
 
 
 def test_two_networks_of_equal_rank_are_named(tmp_path):

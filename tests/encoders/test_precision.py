@@ -1,6 +1,7 @@
 """One arithmetic for one comparison, and bfloat16 only where it says the same."""
 
 import copy
+import sys
 import warnings
 
 import numpy as np
@@ -8,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from shiftbench.encoders import precision
 from shiftbench.encoders.base import Encoder, module_encoder
 from shiftbench.encoders.load import load_encoder
 from shiftbench.encoders.precision import fast_copy, fold_batch_norm, has_fast_bfloat16
@@ -19,6 +19,7 @@ from shiftbench.runtime import compat
 
 PLAIN = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 CPU = torch.device("cpu")
+SETTLE = sys.modules[settle.__module__]  # the package has the function under the module's name
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def images():
 
 @pytest.fixture(params=[True, False], ids=["fast", "slow"])
 def fast(request, monkeypatch):
-    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: request.param)
+    monkeypatch.setattr(SETTLE, "has_fast_bfloat16", lambda device: request.param)
     return request.param
 
 
@@ -68,8 +69,8 @@ def test_auto_follows_the_hardware(fast, images):
 
 
 def test_an_encoder_that_bfloat16_changes_keeps_all_in_float32(monkeypatch, capsys, images):
-    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: True)
-    chaos = module_encoder("chaos", Chaos(), Preprocess(*PLAIN), device=CPU)
+    monkeypatch.setattr(SETTLE, "has_fast_bfloat16", lambda device: True)
+    chaos = wrapped(Chaos(), "chaos")
     settled = settle([load_encoder("random"), chaos], images)
     assert {encoder.dtype for encoder in settled} == {"float32"}
     said = capsys.readouterr().err
@@ -110,8 +111,55 @@ def test_agreement_is_the_correlation_of_centred_features(images):
     constant = np.ones((40, 5))
     assert agreement(fixed(constant), fixed(constant), images) == 1
     assert agreement(fixed(constant), fixed(one), images) == 0
-    failing = Encoder("failing", lambda x: 1 / 0, fingerprint="")
-    assert agreement(failing, failing, images) == 1
+
+
+class Fails(nn.Module):
+    """A linear map that raises when it runs in one of ``dtypes``, and is not finite in one of ``infinite``."""
+
+    def __init__(self, *dtypes, infinite=()):
+        super().__init__()
+        self.linear, self.dtypes, self.infinite = nn.Linear(3072, 8), dtypes, infinite
+
+    def forward(self, images):
+        features = self.linear(images.flatten(1))
+        if features.dtype in self.dtypes:
+            raise RuntimeError(f"no {features.dtype} here")
+        return features * torch.inf if features.dtype in self.infinite else features
+
+
+def wrapped(network, name="net"):
+    return module_encoder(name, network, Preprocess(*PLAIN), device=CPU)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_encoder_that_fails_in_one_arithmetic_does_not_agree(monkeypatch, capsys, images, dtype):
+    monkeypatch.setattr(SETTLE, "has_fast_bfloat16", lambda device: True)
+    encoder = wrapped(Fails(dtype))
+    assert agreement(encoder, encoder.with_dtype("bfloat16"), images) == 0
+    assert agreement(encoder.with_dtype("bfloat16"), encoder, images) == 0
+    kind = str(dtype).removeprefix("torch.")
+    assert f"net fails in {kind} alone (RuntimeError: no {dtype} here)" in capsys.readouterr().err
+    assert {one.dtype for one in settle([load_encoder("random"), encoder], images)} == {"float32"}
+
+
+def test_an_encoder_that_fails_in_both_arithmetics_decides_nothing(monkeypatch, capsys, images):
+    monkeypatch.setattr(SETTLE, "has_fast_bfloat16", lambda device: True)
+    encoder = wrapped(Fails(torch.float32, torch.bfloat16))
+    assert agreement(encoder, encoder.with_dtype("bfloat16"), images) is None
+    settled = settle([load_encoder("random"), encoder], images)
+    assert [one.dtype for one in settled] == ["bfloat16", "bfloat16"]
+    assert not capsys.readouterr().err
+    with pytest.raises(RuntimeError, match=r"no torch\.bfloat16 here"):  # its own error, where it is used
+        settled[1](images)
+
+
+@pytest.mark.parametrize(
+    ("infinite", "same"),
+    [((torch.bfloat16,), 0), ((torch.float32,), 0), ((torch.float32, torch.bfloat16), None)],
+)
+def test_features_that_are_not_finite_do_not_agree(images, infinite, same):
+    encoder = wrapped(Fails(infinite=infinite))
+    assert agreement(encoder, encoder.with_dtype("bfloat16"), images) == same
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121", "shufflenet_v2_x0_5"])
@@ -129,7 +177,7 @@ def test_folding_changes_rounding_only(name):
     torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-9 * float(before.abs().max()))
 
 
-def test_what_must_not_be_folded_is_not():
+def test_what_must_not_be_folded_is_not(capsys):
     class Tricky(nn.Module):
         def __init__(self):
             super().__init__()
@@ -152,8 +200,14 @@ def test_what_must_not_be_folded_is_not():
         assert fold_batch_norm(network, keep=["plain"]) == 0
         assert fold_batch_norm(network) == 1  # plain, d
         torch.testing.assert_close(network(pixels), before)
+    assert not capsys.readouterr().err
     assert fold_batch_norm(trained(Undecided(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)))) == 0
+    assert (
+        "Undecided keeps its BatchNorm in bfloat16, since its forward cannot be traced (Trace"
+        in capsys.readouterr().err
+    )
     assert fold_batch_norm(nn.Linear(3, 3)) == 0
+    assert not capsys.readouterr().err
 
 
 def test_layers_of_a_folded_network_are_still_the_same(images):
@@ -175,7 +229,7 @@ def test_a_network_that_cannot_be_copied_runs_as_it_is(images):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         linear = nn.utils.weight_norm(nn.Linear(3072, 4))  # its weight is computed from two others
-    encoder = module_encoder("normed", nn.Sequential(nn.Flatten(), linear), Preprocess(*PLAIN), device=CPU)
+    encoder = wrapped(nn.Sequential(nn.Flatten(), linear))
     with pytest.raises(RuntimeError, match="deepcopy"):
         copy.deepcopy(encoder.backbone)
     assert 0.999 < agreement(encoder, encoder.with_dtype("bfloat16"), images) < 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from shiftbench.corruptions import corrupt
-from shiftbench.encoders.base import Encoder
+from shiftbench.encoders.base import Encoder, module_encoder
+from shiftbench.encoders.preprocess import Preprocess
+from shiftbench.encoders.settle import settle
 from shiftbench.errors import InputError
 from shiftbench.evaluation.evaluate import evaluate
 from shiftbench.records import CLEAN, Condition, Dataset, Split
@@ -189,6 +192,19 @@ def test_an_encoder_that_always_fails_leaves_the_others_alone(means, small):
     rows = value(results.cells, encoder="broken")
     assert set(rows["reason"]) == {"on the clean training split: ValueError: no"}
     assert (value(results.cells, encoder="means")["status"] == "ok").all()
+
+
+def test_a_network_that_always_fails_leaves_the_others_their_arithmetic(monkeypatch, small):
+    class Broken(torch.nn.Module):
+        def forward(self, images):
+            raise RuntimeError("no")
+
+    monkeypatch.setattr(sys.modules[settle.__module__], "has_fast_bfloat16", lambda device: True)
+    broken = module_encoder("broken", Broken(), Preprocess((0.5,) * 3, (0.5,) * 3), device=torch.device("cpu"))
+    results = evaluate([broken, "random"], **small)
+    assert set(value(results.cells, encoder="broken")["reason"]) == {"on the clean training split: RuntimeError: no"}
+    assert (value(results.cells, encoder="random:small_cnn")["status"] == "ok").all()
+    assert results.run["dtype"] == "bfloat16"
 
 
 def test_features_that_are_not_finite_are_a_failure(small):

@@ -9,14 +9,12 @@ from scipy.stats import hypergeom
 from sklearn import metrics as sk
 
 from shiftbench.errors import InputError, InputTypeError
+from shiftbench.metrics.counts import Contingency, contingency, match
 from shiftbench.metrics.external import (
-    Table,
     accuracy,
     ami,
     ari,
-    contingency,
     expected_mutual_information,
-    match,
     mean_recall,
     purity,
     recalls,
@@ -322,7 +320,7 @@ def test_nothing_but_noise():
 
 
 def test_a_table_of_counts_and_noise_is_that_of_ids():
-    table = Table(np.array([[3, 0], [1, 4]]), np.array([2, 0]))
+    table = Contingency(np.array([[3, 0], [1, 4]]), np.array([2, 0]))
     labels, partition = np.repeat([0, 0, 1, 1], [3, 2, 1, 4]), np.repeat([0, -1, 0, 1], [3, 2, 1, 4])
     assert scores(table) == scores(contingency(labels, partition))
     assert (table.n, table.classes.tolist(), table.clusters.tolist()) == (10, [5, 5], [4, 4, 2])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from shiftbench.errors import InputError
-from shiftbench.metrics.external import contingency, match, scores
+from shiftbench.metrics.counts import contingency, match
+from shiftbench.metrics.external import scores
 from shiftbench.registry import METRICS, Metric, Registry
 
 N, K = 300, 3

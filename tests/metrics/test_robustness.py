@@ -10,16 +10,14 @@ from scipy.integrate import trapezoid
 from sklearn.linear_model import LinearRegression
 
 from shiftbench.errors import InputError
-from shiftbench.metrics.external import accuracy, contingency
+from shiftbench.metrics.counts import contingency
+from shiftbench.metrics.external import accuracy
+from shiftbench.metrics.inference import bootstrap_agreement, bootstrap_mean, holm, paired_tests
 from shiftbench.metrics.robustness import (
-    bootstrap_agreement,
-    bootstrap_mean,
     calibrated_drop,
     chance_level,
     effective_robustness,
-    holm,
     mce,
-    paired_tests,
     relative_mce,
     severity_area,
 )

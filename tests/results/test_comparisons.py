@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shiftbench.metrics.robustness import holm
+from shiftbench.metrics.inference import holm
 from shiftbench.results.comparisons import compare
 from shiftbench.results.schema import COMPARISONS, validate
 from shiftbench.results.tables import REPLICATE_KEYS, cells_table, replicates_table

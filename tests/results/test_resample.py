@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from shiftbench.errors import InputError
-from shiftbench.metrics.external import contingency, match, scores
+from shiftbench.metrics.counts import contingency, match
+from shiftbench.metrics.external import scores
 from shiftbench.registry import METRICS, Metric
 from shiftbench.results.resample import IMAGES, SEEDS, image_replicates, mean_over_seeds, resample_weights
 

@@ -156,3 +156,8 @@ def test_what_refers_to_itself_ends():
     items: list = [1]
     items.append(items)
     assert code_digest(functools.partial(max, items)) is not None
+
+
+def test_what_is_typed_into_an_installed_program_is_not_installed(monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", np.__file__, raising=False)
+    assert code_digest(eval("lambda x: x", {"__name__": "__main__"})) is None

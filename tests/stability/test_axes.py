@@ -13,7 +13,6 @@ from shiftbench.metrics.consensus import cluster_jaccard, pac, sample_consensus
 from shiftbench.records import Skipped
 from shiftbench.stability.axes import (
     AXES,
-    Agreement,
     algorithm,
     augmentation,
     bootstrap,
@@ -24,6 +23,7 @@ from shiftbench.stability.axes import (
     subsample,
     training_seed,
 )
+from shiftbench.stability.pairs import Agreement
 
 K = 4
 BLOBS = make_blobs(240, centers=K, n_features=6, cluster_std=0.5, random_state=2)[0].astype(np.float32)
