@@ -31,7 +31,8 @@ SERIES = ("#0072b2", "#d55e00", "#008060", "#b8608f", "#9c7400", "#3a94cc")
 FLOORS = ("#4d5560", "#878f9a")  # what has learned nothing is grey
 DASHES = ((), (4, 1.6), (1.2, 1.2), (5, 1.4, 1.2, 1.4))
 MARKERS = ("o", "s", "D", "^", "v", "P")
-ROW = 19  # pixels per line of text beside an axis
+ROW_HEIGHT = 19  # pixels per line of text beside an axis
+WIDE = 390, 260  # pixels of a panel with names at the ends of its lines
 HEAT = sns.color_palette("mako", as_cmap=True)  # perceptually uniform, readable without colour vision
 PICTURE = "WEBP" if features.check("webp") else "PNG"  # a fifth of the size; Pillow may be built without it
 # Tol (2021), "muted": clusters on a map; the marker changes when the colours begin again.
@@ -48,6 +49,9 @@ CSS_COLOURS = {
     role: (light, dark)
     for (light, role), dark in zip(_VARIABLES.items(), (*_DARK, *_DARK_SERIES, *_DARK_FLOORS), strict=True)
 }
+
+Style = dict[str, Any]
+"""Keyword arguments of matplotlib."""
 
 _RC: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -92,7 +96,7 @@ class Look:
         return f"--{_VARIABLES[self.colour]}"
 
     @property
-    def line(self) -> dict[str, Any]:
+    def line(self) -> Style:
         """Keyword arguments of a matplotlib line."""
         return {"color": self.colour, "linewidth": 1.8} | ({"dashes": self.dashes} if self.dashes else {})
 
