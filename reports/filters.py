@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from shiftbench.reports.names import metric_name
 
+FILTER_NAMES = {"metric": "Metric", "protocol": "Clusters", "shift": "Shift"}
+"""What the reader calls a key; in a table other keys are called as their column."""
+
 _MOST_BUTTONS = 4
 _LONG = ("shift", "axis")  # their values are too long for a row of buttons
 

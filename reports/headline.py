@@ -10,6 +10,8 @@ PROBED = "acc"
 """The score by which clusters and probes are compared."""
 AGREEMENT = "ari"
 """The number that says how far partitions agree."""
+MEASURES = ("ari", "ami", "matched_acc", "sample_consensus", "cluster_jaccard", "pac")
+"""The measures of agreement that stand first in their table; others follow."""
 STARTS, MOVED = "initialization", "shift"
 """The axes that everybody sees: between random starts, and with the partition of the clean images."""
 FROZEN, REFIT = "frozen", "refit"

@@ -8,7 +8,7 @@ from zlib import crc32
 
 import numpy as np
 
-from shiftbench.reports.filters import Filter
+from shiftbench.reports.filters import FILTER_NAMES, Filter
 from shiftbench.reports.names import metric_name
 from shiftbench.reports.style import Drawing
 from shiftbench.reports.view import View
@@ -32,8 +32,7 @@ class PanelGroup:
 def figure_filters(view: View) -> list[Filter]:
     """By what the panels of a view can be chosen; one of each is shown at a time."""
     values = {"metric": view.headline, "protocol": view.protocols, "shift": view.graded}
-    names = {"metric": "Metric", "protocol": "Clusters", "shift": "Shift"}
-    return [Filter(key, names[key], known, known[0]) for key, known in values.items() if len(known) > 1]
+    return [Filter(key, FILTER_NAMES[key], known, known[0]) for key, known in values.items() if len(known) > 1]
 
 
 def choices(view: View) -> Iterator[tuple[str, str]]:

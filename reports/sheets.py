@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shiftbench.reports.candidates import ShownCandidate
-from shiftbench.reports.filters import Filter
+from shiftbench.reports.filters import FILTER_NAMES, Filter
 from shiftbench.reports.names import metric_name, percent
 from shiftbench.reports.standings import Number
 from shiftbench.reports.style import Look
-
-_FILTER_NAMES = {"metric": "Metric", "protocol": "Clusters", "shift": "Shift"}  # others are called as their column
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Sheet:
     @property
     def chosen(self) -> set[str]:
         """The keys of which one value is shown at a time: their columns say nothing new and are hidden."""
-        return {chosen.key for chosen in self.filters if chosen.chosen is not None}
+        return {choice.key for choice in self.filters if choice.chosen is not None}
 
     @classmethod
     def of(
@@ -98,22 +96,21 @@ class Sheet:
             chosen: by key, the value that is shown first where there are several.
         """
         kept = [
-            place for place, column in enumerate(columns) if not (column.is_optional and _is_constant(column, rows))
+            place for place, column in enumerate(columns) if not column.is_optional or len(_values(column, rows)) > 1
         ]
-        filters = []
-        for column in (columns[place] for place in kept):
-            values = (
-                list(dict.fromkeys(row.keys[column.key] for row in rows)) if column.key and column.can_filter else []
-            )
-            if len(values) > 1:
-                name = _FILTER_NAMES.get(column.key, column.text)
-                filters.append(Filter(column.key, name, values, chosen.get(column.key)))
-        shortened = [SheetRow([row.cells[place] for place in kept], row.keys, row.candidate) for row in rows]
-        return cls(caption, [columns[place] for place in kept], shortened, filters)
+        columns = [columns[place] for place in kept]
+        rows = [SheetRow([row.cells[place] for place in kept], row.keys, row.candidate) for row in rows]
+        filters = [
+            Filter(column.key, FILTER_NAMES.get(column.key, column.text), values, chosen.get(column.key))
+            for column in columns
+            if column.can_filter and len(values := _values(column, rows)) > 1
+        ]
+        return cls(caption, columns, rows, filters)
 
 
-def _is_constant(column: SheetColumn, rows: Sequence[SheetRow]) -> bool:
-    return len({row.keys[column.key] for row in rows}) < 2
+def _values(column: SheetColumn, rows: Sequence[SheetRow]) -> list[str]:
+    """The distinct values of a column's key, as they come."""
+    return list(dict.fromkeys(row.keys[column.key] for row in rows)) if column.key else []
 
 
 def sheet_or_none(

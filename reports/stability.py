@@ -9,7 +9,7 @@ import numpy as np
 
 from shiftbench.reports import figures, points
 from shiftbench.reports.candidates import ShownCandidate
-from shiftbench.reports.headline import AGREEMENT, MOVED
+from shiftbench.reports.headline import AGREEMENT, MEASURES, MOVED
 from shiftbench.reports.names import AXIS_NAMES, axis_name, known_first, metric_name, percent
 from shiftbench.reports.panels import PanelGroup, choices, file_name, filled, shift_choice
 from shiftbench.reports.points import Strip
@@ -27,9 +27,6 @@ from shiftbench.reports.standings import Number
 from shiftbench.reports.style import WIDE
 from shiftbench.reports.terms import TERMS
 from shiftbench.reports.view import Curve, View
-
-MEASURES = ("ari", "ami", "matched_acc", "sample_consensus", "cluster_jaccard", "pac")
-"""The order of columns; what else was measured stands behind them."""
 
 
 def content(chapter: Chapter) -> Content | None:

@@ -103,14 +103,14 @@ class Look:
 
 def looks(floors: list[bool]) -> list[Look]:
     """One look per encoder, given which are floors; colours begin again with other dashes and markers."""
-    found, counts = [], {True: 0, False: 0}
+    assigned, counts = [], {True: 0, False: 0}
     for floor in floors:
         palette = FLOORS if floor else SERIES
         turn, place = divmod(counts[floor], len(palette))
         dashes = DASHES[(turn + floor) % len(DASHES)]  # floors are never solid
-        found.append(Look(palette[place], dashes, MARKERS[(place + turn) % len(MARKERS)]))
+        assigned.append(Look(palette[place], dashes, MARKERS[(place + turn) % len(MARKERS)]))
         counts[floor] += 1
-    return found
+    return assigned
 
 
 @dataclass(frozen=True)
@@ -222,9 +222,9 @@ def data_uri(image: Image.Image, *, drawn: bool = False) -> str:
     return f"data:image/{PICTURE.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _smaller(found: re.Match[str]) -> str:
+def _smaller(match: re.Match[str]) -> str:
     """matplotlib's PNG, as :func:`data_uri` has it."""
-    return data_uri(Image.open(io.BytesIO(base64.b64decode(found[1]))), drawn=True)
+    return data_uri(Image.open(io.BytesIO(base64.b64decode(match[1]))), drawn=True)
 
 
 def _inline(svg: str, alt: str) -> str:
@@ -243,14 +243,15 @@ def _unwrapped(svg: str) -> str:
     """Without the groups that say nothing, one around every artist; a page of many figures opens sooner."""
     kept: list[bool] = []
 
-    def tag(found: re.Match[str]) -> str:
-        if found[0] == "</g>":
-            return found[0] if kept.pop() else ""
-        if not found[0].endswith("/>"):
-            kept.append(found[0] != "<g>")
-        return "" if found[0] in ("<g>", "<g/>") else found[0]
+    def kept_tag(match: re.Match[str]) -> str:
+        tag = match[0]
+        if tag == "</g>":
+            return tag if kept.pop() else ""
+        if not tag.endswith("/>"):
+            kept.append(tag != "<g>")
+        return "" if tag in ("<g>", "<g/>") else tag
 
-    return re.sub(r"</?g\b[^>]*>", tag, svg)
+    return re.sub(r"</?g\b[^>]*>", kept_tag, svg)
 
 
 def _themed(tag: re.Match[str]) -> str:

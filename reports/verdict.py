@@ -59,7 +59,7 @@ def _facts(chapter: Chapter) -> Iterator[str]:
     yield f"{' and '.join(view.protocols)} clusters"
     sign = "estimated:" if view.setting.k_source == "estimated" else "="
     ks = ", ".join(map(str, view.ks)) or view.setting.k
-    yield f"{', '.join(one.clusterer for one in chapter.views)}, k {sign} {ks}"
+    yield f"{', '.join(view.clusterer for view in chapter.views)}, k {sign} {ks}"
 
 
 def _counted(number: int, noun: str) -> str:

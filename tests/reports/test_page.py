@@ -11,9 +11,9 @@ import pytest
 
 from shiftbench.registry import CORRUPTIONS, METRICS
 from shiftbench.reports import report
-from shiftbench.reports.glossary import AXES, QUANTITIES
-from shiftbench.reports.names import decimal, metric_name, percent, score
-from shiftbench.reports.overview import column_of
+from shiftbench.reports.terms import QUANTITIES
+from shiftbench.reports.names import AXIS_NAMES, decimal, metric_name, percent, score
+from shiftbench.reports.standings import column_of
 from shiftbench.results.summary import summarize
 from shiftbench.results.tables import Results, cells_table, ok, stability_table
 
@@ -50,7 +50,7 @@ def words(cells):
 
 
 METRIC = {metric_name(name): name for name in [*METRICS, "matched_acc", "sample_consensus", "cluster_jaccard", "pac"]}
-AXIS = {words: axis for axis, words in AXES.items()}
+AXIS = {words: axis for axis, words in AXIS_NAMES.items()}
 
 
 def check(cell, value, low=math.nan, high=math.nan, of=percent, note=""):
@@ -106,7 +106,7 @@ def test_every_number_of_stability(everything, everything_walked):
     table = ok(Results.load(everything).stability).query("clusterer == 'kmeans'")
     table = table.set_index(["encoder", "protocol", "axis", "shift", "metric"]).sort_index()
     heads, rows = sheet(everything_walked, "stability-table")
-    assert {words(cells)["Agreement"] for cells in rows} == {AXES[axis] for axis in set(table.index.levels[2])}
+    assert {words(cells)["Agreement"] for cells in rows} == {AXIS_NAMES[axis] for axis in set(table.index.levels[2])}
     for cells in rows:
         said = words(cells)
         where = said["Encoder"], said["Clusters"], AXIS[said["Agreement"]], said["Images"]
