@@ -1,4 +1,4 @@
-"""Who was compared: the competitors of some results, what they are called and how they look."""
+"""Who was compared: the candidates of some results, what they are called and how they look."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from shiftbench.reports.headline import DRAWN, HEADLINE
 from shiftbench.reports.names import is_floor
 from shiftbench.reports.style import Look, looks
 from shiftbench.results.runs import CANDIDATE
 from shiftbench.results.tables import Results
 
-HEADLINE = ("acc", "ari")
-DRAWN = 12  # encoders in figures; the tables have all
-
 
 @dataclass(frozen=True)
-class Candidate:
-    """One competitor: an encoder's feature.
+class ShownCandidate:
+    """A candidate, that is an encoder's feature, as tables and figures show it.
 
     Attributes:
         label: the encoder's name, with the feature or selection behind it where the name alone is ambiguous.
@@ -40,29 +38,30 @@ class Candidate:
         return self.encoder, self.feature, self.selection
 
 
-def candidates_of(results: Results) -> list[Candidate]:
-    """All competitors in the order they were given, floors last. Of many, the best get the most distinct looks."""
+def candidates_of(results: Results) -> list[ShownCandidate]:
+    """All candidates in the order they were given, floors last. Of many, the best get the most distinct looks."""
     scored = results.cells[CANDIDATE].drop_duplicates()
-    silent = results.stability[CANDIDATE[:2]].drop_duplicates().merge(scored, how="left")
-    found = pd.concat([scored, silent.fillna("last")]).drop_duplicates(ignore_index=True)
-    found = found.sort_values("encoder", key=lambda encoders: encoders.map(is_floor), kind="stable")
-    names = keys(found, CANDIDATE)
-    ranked = names
-    if len(names) > DRAWN:
-        level = levels(results.summary, next((one for one in HEADLINE if one in set(results.summary["metric"])), ""))
-        ranked = sorted(names, key=lambda key: -level.get(key, -np.inf))
+    unscored = results.stability[CANDIDATE[:2]].drop_duplicates().merge(scored, how="left")
+    table = pd.concat([scored, unscored.fillna("last")]).drop_duplicates(ignore_index=True)
+    table = table.sort_values("encoder", key=lambda encoders: encoders.map(is_floor), kind="stable")
+    keys = distinct(table, CANDIDATE)
+    ranked = keys
+    if len(keys) > DRAWN:
+        measured = set(results.summary["metric"])
+        level = levels(results.summary, next((metric for metric in HEADLINE if metric in measured), ""))
+        ranked = sorted(keys, key=lambda key: -level.get(key, -np.inf))
     look = dict(zip(ranked, looks([is_floor(encoder) for encoder, *_ in ranked]), strict=True))
-    rivals: dict[str, list[tuple[str, ...]]] = {}
-    for key in names:
-        rivals.setdefault(key[0], []).append(key)
+    namesakes: dict[str, list[tuple[str, ...]]] = {}
+    for key in keys:
+        namesakes.setdefault(key[0], []).append(key)
     return [
-        Candidate(encoder, feature, selection, _label(key, rivals[encoder]), is_floor(encoder), look[key])
-        for key in names
+        ShownCandidate(encoder, feature, selection, _label(key, namesakes[encoder]), is_floor(encoder), look[key])
+        for key in keys
         for encoder, feature, selection in [key]
     ]
 
 
-def keys(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
+def distinct(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
     """The distinct rows of some columns, as they come."""
     return list(table[list(columns)].drop_duplicates().itertuples(index=False, name=None))
 
@@ -74,6 +73,6 @@ def levels(summary: pd.DataFrame, metric: str) -> dict[tuple[str, ...], float]:
     return {key: float(level) for key, level in best.items() if np.isfinite(level)}  # type: ignore[misc]
 
 
-def _label(key: tuple[str, ...], rivals: Sequence[tuple[str, ...]]) -> str:
-    parts = [part for i, part in enumerate(key) if i == 0 or len({other[i] for other in rivals}) > 1]
+def _label(key: tuple[str, ...], namesakes: Sequence[tuple[str, ...]]) -> str:
+    parts = [part for i, part in enumerate(key) if i == 0 or len({other[i] for other in namesakes}) > 1]
     return " · ".join(parts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,8 +15,9 @@ from shiftbench.reports.style import (
     INK,
     MUTED,
     PAPER,
-    ROW,
+    ROW_HEIGHT,
     Drawing,
+    Style,
     apart,
     bare,
     drawing,
@@ -29,8 +29,6 @@ from shiftbench.reports.style import (
     short,
 )
 from shiftbench.reports.view import Curve
-
-Style = dict[str, Any]
 
 
 def curves(
@@ -85,7 +83,7 @@ def heatmap(
 ) -> Drawing:
     """A grid of numbers (rows, columns) coloured from ``low`` to ``high``; what was not measured stays empty."""
     with drawing():
-        figure = panel(330, 62 + ROW * len(rows), left=room(rows), bottom=36)
+        figure = panel(330, 62 + ROW_HEIGHT * len(rows), left=room(rows), bottom=36)
         axes = headed(figure, title)
         axes.pcolormesh(values[::-1], vmin=low, vmax=high, cmap=HEAT, edgecolors=PAPER, linewidth=1.2)
         dark = low + 0.62 * (high - low)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from shiftbench.reports.names import condition_name
+from shiftbench.reports.names import label_in_words
 from shiftbench.reports.style import data_uri
 
 THUMBNAIL = 64  # pixels; larger images are reduced
@@ -103,9 +103,7 @@ def examples(folder: Path, encoder: Mapping[str, Any]) -> Examples | None:
 
 def shifted_condition(arrays: Arrays) -> str:
     """How people read the condition that moved the partitions most: ``contrast 5``; ``clean`` where none did."""
-    label = str(arrays["map_condition"])
-    name, _, severity = label.rpartition("-")
-    return condition_name(name, int(severity)) if severity.isdigit() else label
+    return label_in_words(str(arrays["map_condition"]))
 
 
 def _clusters(arrays: Arrays, condition: str) -> list[Cluster]:

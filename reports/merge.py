@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from shiftbench.errors import InputError, unknown
-from shiftbench.reports.overview import column_of
+from shiftbench.reports.standings import NORMALISED, column_of
 from shiftbench.results.derive import derive
 from shiftbench.results.summary import BASELINE
 from shiftbench.results.tables import RUN_FILE, TABLES, Results, in_order
@@ -20,7 +20,7 @@ MEASURED = ("cells", "recall", "stability", "replicates")
 ENCODER_KEYS, DATA_KEYS = {"name", "train_seed", "slug", "fingerprint"}, {"name", "fingerprint", "n_test"}
 
 # What has to be equal wherever the same data set was scored, and how people call it.
-SAME = {
+MUST_BE_EQUAL = {
     "table": "severity table",
     "k": "number of clusters k",
     "protocols": "protocols",
@@ -54,7 +54,7 @@ def merge(parts: Sequence[Results], baseline: str = BASELINE) -> Results:
     names = list(dict.fromkeys(name for part in parts for name in part.stability["encoder"]))
     if baseline != BASELINE and baseline not in names:
         raise unknown("baseline", baseline, names)
-    if len(parts) == 1 and _is_concluded(parts[0], baseline):
+    if len(parts) == 1 and _is_whole(parts[0], baseline):
         return parts[0]
     measured = {name: _union(name, [getattr(part, name) for part in parts]) for name in MEASURED}
     if len(parts) == 1:
@@ -64,15 +64,15 @@ def merge(parts: Sequence[Results], baseline: str = BASELINE) -> Results:
     run = {
         "format": max(source.get("format", 1) for part in parts for source in sources(part)),
         "encoders": _encoders(parts),
-        "sources": [one for part in parts for one in sources(part)],
+        "sources": [source for part in parts for source in sources(part)],
     }
     return replace(derive(measured, baseline), run=run)
 
 
-def _is_concluded(part: Results, baseline: str) -> bool:
+def _is_whole(part: Results, baseline: str) -> bool:
     """Whether a part has every table that follows from the measured ones, for this baseline."""
     has_pairs = part.cells.loc[part.cells["status"] == "ok", "encoder"].nunique() < 2 or len(part.comparisons) > 0
-    return has_pairs and column_of("mce", baseline) in part.summary.columns
+    return has_pairs and column_of(NORMALISED[0], baseline) in part.summary.columns
 
 
 def sources(result: Results) -> list[dict[str, Any]]:
@@ -95,18 +95,20 @@ def copied(result: Results) -> Results:
 
 def _encoders(parts: Sequence[Results]) -> list[dict[str, Any]]:
     """The encoders of all parts, each once on each data set."""
-    found: dict[Any, dict[str, Any]] = {}
+    distinct: dict[Any, dict[str, Any]] = {}
     for encoder in [encoder for part in parts for encoder in encoders(part)]:
-        found.setdefault((encoder["name"], encoder["train_seed"], encoder["data"]), encoder)
-    return list(found.values())
+        distinct.setdefault((encoder["name"], encoder["train_seed"], encoder["data"]), encoder)
+    return list(distinct.values())
 
 
 def _check_record(part: Results) -> None:
     run = part.run if isinstance(part.run, dict) else {}
-    records = run.get("sources", [run])
-    data = [one.get("data") if isinstance(one, dict) else None for one in records] if isinstance(records, list) else []
-    for found, keys in ((run.get("encoders"), ENCODER_KEYS), (data, DATA_KEYS)):
-        if not isinstance(found, list) or not all(isinstance(one, dict) and keys <= one.keys() for one in found):
+    given = run.get("sources", [run])
+    evaluations = given if isinstance(given, list) else []
+    data = [source.get("data") if isinstance(source, dict) else None for source in evaluations]
+    for records, keys in ((run.get("encoders"), ENCODER_KEYS), (data, DATA_KEYS)):
+        complete = isinstance(records, list) and all(isinstance(item, dict) and keys <= item.keys() for item in records)
+        if not complete:
             where = str(part.folder or "a result in memory")
             raise InputError(f"{where}: {RUN_FILE} does not say of which encoders and data the tables are.")
 
@@ -116,13 +118,13 @@ def _check_comparable(parts: Sequence[Results]) -> None:
     for source in [source for part in parts for source in sources(part)]:
         data = source["data"]["name"]
         first = seen.setdefault(data, source)
-        pair = " and ".join(one["folder"] or "a result in memory" for one in (first, source))
+        pair = " and ".join(record["folder"] or "a result in memory" for record in (first, source))
         if first["data"]["fingerprint"] != source["data"]["fingerprint"]:
             raise InputError(f"{pair} cannot be compared: {data!r} has other images or labels in the second.")
-        if (counts := [one["data"]["n_test"] for one in (first, source)])[0] != counts[1]:
+        if (counts := [record["data"]["n_test"] for record in (first, source)])[0] != counts[1]:
             raise InputError(f"{pair} cannot be compared: {counts[0]} and {counts[1]} images of {data!r} were scored.")
-        for key, words in SAME.items():
-            values = [(one | one.get("identity", {})).get(key) for one in (first, source)]
+        for key, words in MUST_BE_EQUAL.items():
+            values = [(record | record.get("identity", {})).get(key) for record in (first, source)]
             if values[0] != values[1]:
                 raise InputError(
                     f"{pair} cannot be compared: the {words} of {data!r} is {values[0]!r} in the first and "
@@ -193,7 +195,7 @@ def _renamed(part: Results, names: Mapping[str, str]) -> Results:
 def _union(name: str, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """All rows in canonical order, each key once: the first that was measured, else the first."""
     keys = list(TABLES[name].keys)
-    table = pd.concat([one for one in tables if len(one)] or list(tables), ignore_index=True)
+    table = pd.concat([table for table in tables if len(table)] or list(tables), ignore_index=True)
     if "status" in table:
         table = table.iloc[(table["status"] != "ok").argsort(kind="stable")]
     kept = table.drop_duplicates(keys).sort_index()

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from shiftbench.registry import METRICS
+from shiftbench.results.schema import probe_of
 
+AXIS_NAMES = {
+    "initialization": "between random starts",
+    "algorithm": "between algorithms",
+    "projection": "between views of the features",
+    "bootstrap": "between samples of images",
+    "augmentation": "between augmented views",
+    "training_seed": "between trainings",
+    "shift": "with the clean partition",
+}
+"""What differs between the partitions whose agreement is measured, in the order of the page."""
+
+# Spellings that do not follow from the name in the tables.
 _METRIC_NAMES = {
     "acc": "ACC",
     "nmi": "NMI",
@@ -23,8 +38,8 @@ _METRIC_NAMES = {
     "cluster_jaccard": "cluster Jaccard",
     "pac": "PAC",
 }
-_PROBES = {"probe:knn": "k-NN probe", "probe:linear": "linear probe"}
-_NOT_FRACTIONS = {"collapsed": 1, "drift": 2, "frechet": 2, "silhouette": 2}  # metric to decimals
+_PROBE_NAMES = {"knn": "k-NN probe"}
+_DECIMALS = {"collapsed": 1}  # of means of a count; other plain numbers have two
 
 
 def is_floor(encoder: str) -> bool:
@@ -32,14 +47,19 @@ def is_floor(encoder: str) -> bool:
     return encoder == "pixels" or encoder.partition(":")[0] == "random"
 
 
-def is_probe(clusterer: str) -> bool:
-    """Whether a clusterer is a classifier on the features, which says what the features know."""
-    return clusterer.startswith("probe:")
-
-
 def needs_labels(metric: str) -> bool:
-    """Whether a metric is a score against labels."""
-    return metric not in METRICS or METRICS[metric].group in ("", "labels")
+    """Whether a metric is a score against labels, as one is taken to be that is not registered."""
+    return metric not in METRICS or METRICS[metric].with_labels
+
+
+def is_higher_better(metric: str) -> bool:
+    """The direction of a metric; up where it is not registered."""
+    return metric not in METRICS or METRICS[metric].higher_is_better
+
+
+def is_fraction(metric: str) -> bool:
+    """Whether people read a metric in percent: a score against labels, or a share from 0 to 1."""
+    return needs_labels(metric) or METRICS[metric].range == (0, 1)
 
 
 def percent(fraction: float) -> str:
@@ -57,13 +77,19 @@ def decimal(value: float, places: int = 2) -> str:
 
 def score(value: float, metric: str) -> str:
     """A metric's value as people read it: percent for fractions, else the plain number."""
-    return decimal(value, _NOT_FRACTIONS[metric]) if metric in _NOT_FRACTIONS else percent(value)
+    return percent(value) if is_fraction(metric) else decimal(value, _DECIMALS.get(metric, 2))
 
 
 def condition_name(corruption: str, severity: int, shift: str = "") -> str:
     """How people read a condition: ``impulse noise 5``, ``prior 3``."""
     words = corruption.replace("_", " ") or shift
     return f"{words} {severity}" if severity else words
+
+
+def label_in_words(label: str) -> str:
+    """How people read a condition's label in the tables: ``impulse noise 5`` for ``impulse_noise-5``."""
+    name, _, severity = label.rpartition("-")
+    return condition_name(name, int(severity)) if severity.isdigit() else label
 
 
 def metric_name(metric: str) -> str:
@@ -73,4 +99,17 @@ def metric_name(metric: str) -> str:
 
 def probe_name(clusterer: str) -> str:
     """How people read a probe: ``k-NN probe``."""
-    return _PROBES.get(clusterer, f"{clusterer.partition(':')[2]} probe")
+    probe = probe_of(clusterer)
+    return _PROBE_NAMES.get(probe, f"{probe} probe")
+
+
+def axis_name(axis: str) -> str:
+    """How people read an axis of stability: ``between random starts``."""
+    return AXIS_NAMES.get(axis, axis.replace("_", " "))
+
+
+def known_first(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """The distinct names, those that are known in their order before all others as they come."""
+    distinct = list(dict.fromkeys(names))
+    in_order = [name for name in known if name in distinct]
+    return in_order + [name for name in distinct if name not in in_order]

@@ -18,9 +18,10 @@ from shiftbench.reports.style import (
     MARKERS,
     MUTED,
     PAPER,
-    ROW,
+    ROW_HEIGHT,
     Drawing,
     Look,
+    Style,
     bare,
     drawing,
     headed,
@@ -30,8 +31,6 @@ from shiftbench.reports.style import (
     room,
     short,
 )
-
-Style = dict[str, Any]
 
 
 def dumbbells(
@@ -47,7 +46,7 @@ def dumbbells(
 ) -> Drawing:
     """Two values per row, joined: a filled dot for frozen clusters and a ring for refitted ones."""
     with drawing():
-        figure = panel(330, 52 + ROW * len(rows), left=room(rows))
+        figure = panel(330, 52 + ROW_HEIGHT * len(rows), left=room(rows))
         axes = headed(figure, title)
         places = np.arange(len(rows))[::-1]
         ring: Style = {"markerfacecolor": PAPER, "markeredgecolor": look.colour, "markeredgewidth": 1.6}

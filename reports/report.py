@@ -12,12 +12,12 @@ from shiftbench.errors import InputError
 from shiftbench.records import atomic_path, write_text
 from shiftbench.reports.merge import copied, merge
 from shiftbench.reports.page import render
-from shiftbench.reports.tables import latex_table, markdown_table
+from shiftbench.reports.tables import as_latex, as_markdown, short_tables
 from shiftbench.results.summary import BASELINE
 from shiftbench.results.tables import Results
 
 PAGE = "report.html"
-TEXTS = {"summary.md": markdown_table, "summary.tex": latex_table}
+TEXTS = {"summary.md": as_markdown, "summary.tex": as_latex}
 
 ResultsLike = Results | str | Path
 
@@ -46,7 +46,7 @@ def report(
     """Write ``report.html``, one file that needs no network, and its short tables as ``summary.md`` and ``summary.tex``.
 
     Args:
-        results: a results folder, a Results, or several of them, which are merged.
+        results: a results folder, a Results, whose tables are taken as they are, or several of them, which are merged.
         out: the folder to write into; None is the folder of the results, where there is just one. The tables are
             written beside the page unless they already stand there.
         baseline: the encoder that normalises mCE.
@@ -70,7 +70,7 @@ def report(
     given = [results] if isinstance(results, (Results, str, Path)) else list(results)
     if not given:
         raise InputError("Nothing to report: name at least one results folder.")
-    parts = [one if isinstance(one, Results) else Results.load(one) for one in given]
+    parts = [part if isinstance(part, Results) else Results.load(part) for part in given]
     home = parts[0].folder if len(parts) == 1 else None
     if out is None and home is None:
         raise InputError("Several results, or one made in memory, need a folder to write into: give out=DIR (-o DIR).")
@@ -86,8 +86,9 @@ def report(
         if writing is not None:
             writing.result()
     write_text(folder / PAGE, page.html)
-    for name, make in TEXTS.items():
-        write_text(folder / name, make(merged))
+    tables = short_tables(merged)
+    for name, as_text in TEXTS.items():
+        write_text(folder / name, as_text(tables))
     for drawing in page.drawings if figures else []:
         for name, content in drawing.files().items():
             with atomic_path(folder / "figures" / name) as temporary:

@@ -31,7 +31,8 @@ SERIES = ("#0072b2", "#d55e00", "#008060", "#b8608f", "#9c7400", "#3a94cc")
 FLOORS = ("#4d5560", "#878f9a")  # what has learned nothing is grey
 DASHES = ((), (4, 1.6), (1.2, 1.2), (5, 1.4, 1.2, 1.4))
 MARKERS = ("o", "s", "D", "^", "v", "P")
-ROW = 19  # pixels per line of text beside an axis
+ROW_HEIGHT = 19  # pixels per line of text beside an axis
+WIDE = 390, 260  # pixels of a panel with names at the ends of its lines
 HEAT = sns.color_palette("mako", as_cmap=True)  # perceptually uniform, readable without colour vision
 PICTURE = "WEBP" if features.check("webp") else "PNG"  # a fifth of the size; Pillow may be built without it
 # Tol (2021), "muted": clusters on a map; the marker changes when the colours begin again.
@@ -48,6 +49,9 @@ CSS_COLOURS = {
     role: (light, dark)
     for (light, role), dark in zip(_VARIABLES.items(), (*_DARK, *_DARK_SERIES, *_DARK_FLOORS), strict=True)
 }
+
+Style = dict[str, Any]
+"""Keyword arguments of matplotlib."""
 
 _RC: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -92,21 +96,21 @@ class Look:
         return f"--{_VARIABLES[self.colour]}"
 
     @property
-    def line(self) -> dict[str, Any]:
+    def line(self) -> Style:
         """Keyword arguments of a matplotlib line."""
         return {"color": self.colour, "linewidth": 1.8} | ({"dashes": self.dashes} if self.dashes else {})
 
 
 def looks(floors: list[bool]) -> list[Look]:
     """One look per encoder, given which are floors; colours begin again with other dashes and markers."""
-    found, counts = [], {True: 0, False: 0}
+    assigned, counts = [], {True: 0, False: 0}
     for floor in floors:
         palette = FLOORS if floor else SERIES
         turn, place = divmod(counts[floor], len(palette))
         dashes = DASHES[(turn + floor) % len(DASHES)]  # floors are never solid
-        found.append(Look(palette[place], dashes, MARKERS[(place + turn) % len(MARKERS)]))
+        assigned.append(Look(palette[place], dashes, MARKERS[(place + turn) % len(MARKERS)]))
         counts[floor] += 1
-    return found
+    return assigned
 
 
 @dataclass(frozen=True)
@@ -218,9 +222,9 @@ def data_uri(image: Image.Image, *, drawn: bool = False) -> str:
     return f"data:image/{PICTURE.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _smaller(found: re.Match[str]) -> str:
+def _smaller(match: re.Match[str]) -> str:
     """matplotlib's PNG, as :func:`data_uri` has it."""
-    return data_uri(Image.open(io.BytesIO(base64.b64decode(found[1]))), drawn=True)
+    return data_uri(Image.open(io.BytesIO(base64.b64decode(match[1]))), drawn=True)
 
 
 def _inline(svg: str, alt: str) -> str:
@@ -239,14 +243,15 @@ def _unwrapped(svg: str) -> str:
     """Without the groups that say nothing, one around every artist; a page of many figures opens sooner."""
     kept: list[bool] = []
 
-    def tag(found: re.Match[str]) -> str:
-        if found[0] == "</g>":
-            return found[0] if kept.pop() else ""
-        if not found[0].endswith("/>"):
-            kept.append(found[0] != "<g>")
-        return "" if found[0] in ("<g>", "<g/>") else found[0]
+    def kept_tag(match: re.Match[str]) -> str:
+        tag = match[0]
+        if tag == "</g>":
+            return tag if kept.pop() else ""
+        if not tag.endswith("/>"):
+            kept.append(tag != "<g>")
+        return "" if tag in ("<g>", "<g/>") else tag
 
-    return re.sub(r"</?g\b[^>]*>", tag, svg)
+    return re.sub(r"</?g\b[^>]*>", kept_tag, svg)
 
 
 def _themed(tag: re.Match[str]) -> str:

@@ -11,8 +11,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from shiftbench.reports.headline import FROZEN, PROBED
 from shiftbench.reports.names import metric_name, percent, probe_name
-from shiftbench.reports.overview import Number, Row, number_of, overview
+from shiftbench.reports.standings import Number, Standing, number_of, standings
 from shiftbench.reports.view import View, views
 from shiftbench.results.tables import Results
 
@@ -21,7 +22,7 @@ NOTE = "† Not all cells were measured: means over the others, not comparable w
 
 
 @dataclass(frozen=True)
-class Column:
+class ShortColumn:
     """A quantity of a metric, or of a probe's accuracy."""
 
     key: str
@@ -35,7 +36,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Line:
+class ShortRow:
     """One encoder, or one probe on its features."""
 
     label: str
@@ -44,17 +45,17 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Section:
+class ShortTable:
     """One small table: the clusterings of one protocol under one shift, or the probes under one shift."""
 
     title: str
-    columns: list[Column]
-    lines: list[Line]
+    columns: list[ShortColumn]
+    rows: list[ShortRow]
 
     @property
     def note(self) -> str:
         """What the mark behind a name means, where there is one."""
-        return NOTE if any(line.label.endswith(MARK) for line in self.lines) else ""
+        return NOTE if any(row.label.endswith(MARK) for row in self.rows) else ""
 
 
 def terminal_table(results: Results) -> Table:
@@ -63,122 +64,130 @@ def terminal_table(results: Results) -> Table:
     One for each protocol and shift, and one for the probes; they fit 100 columns, long names of encoders fold.
     """
     grid = Table.grid()
-    for section in sections(results):
+    for short in short_tables(results):
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
         table.add_column("", min_width=12, overflow="fold")
-        for column in section.columns:
+        for column in short.columns:
             heading = column.heading.replace(" ", "\n", 1)
             if column.is_word:
                 table.add_column(heading, no_wrap=True, vertical="bottom")
             else:
                 table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
-        for line in section.lines:
-            table.add_row(Text(line.label, style="dim" if line.is_floor else ""), *map(Text, line.cells))
+        for row in short.rows:
+            table.add_row(Text(row.label, style="dim" if row.is_floor else ""), *map(Text, row.cells))
         if grid.row_count:
             grid.add_row()
-        grid.add_row(Text(section.title, style="bold"))
+        grid.add_row(Text(short.title, style="bold"))
         grid.add_row(table)
-        if section.note:
-            grid.add_row(Text(section.note, style="dim"))
+        if short.note:
+            grid.add_row(Text(short.note, style="dim"))
     return grid
 
 
 def markdown_table(results: Results) -> str:
     """The same tables in GitHub's Markdown."""
-    return "\n".join(
-        f"**{_markdown(section.title)}**\n\n"
-        + _markdown_row(["encoder", *(column.heading for column in section.columns)])
-        + _markdown_row(["---", *("---" if column.is_word else "---:" for column in section.columns)])
-        + "".join(_markdown_row([line.label, *line.cells]) for line in section.lines)
-        + (f"\n{section.note}\n" if section.note else "")
-        for section in sections(results)
-    )
+    return as_markdown(short_tables(results))
 
 
 def latex_table(results: Results) -> str:
     """The same tables in LaTeX, for ``\\usepackage{booktabs}``."""
+    return as_latex(short_tables(results))
+
+
+def as_markdown(tables: Sequence[ShortTable]) -> str:
+    """Short tables in GitHub's Markdown."""
+    return "\n".join(
+        f"**{_markdown(short.title)}**\n\n"
+        + _markdown_row(["encoder", *(column.heading for column in short.columns)])
+        + _markdown_row(["---", *("---" if column.is_word else "---:" for column in short.columns)])
+        + "".join(_markdown_row([row.label, *row.cells]) for row in short.rows)
+        + (f"\n{short.note}\n" if short.note else "")
+        for short in tables
+    )
+
+
+def as_latex(tables: Sequence[ShortTable]) -> str:
+    """Short tables in LaTeX, for ``\\usepackage{booktabs}``."""
     parts = ["% \\usepackage{booktabs}\n"]
-    for section in sections(results):
-        layout = "".join("l" if column.is_word else "r" for column in section.columns)
-        rows = [["Encoder", *(column.heading for column in section.columns)]]
-        rows += [[line.label, *line.cells] for line in section.lines]
-        head, *body = map(_latex_row, rows)
-        lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(section.title)}}}"]
+    for short in tables:
+        layout = "".join("l" if column.is_word else "r" for column in short.columns)
+        cells = [["Encoder", *(column.heading for column in short.columns)]]
+        cells += [[row.label, *row.cells] for row in short.rows]
+        head, *body = map(_latex_row, cells)
+        lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(short.title)}}}"]
         lines += [rf"\begin{{tabular}}{{l{layout}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
-        note = [rf"\\{_latex(section.note)}"] if section.note else []
+        note = [rf"\\{_latex(short.note)}"] if short.note else []
         parts.append("\n".join([*lines, r"\end{tabular}", *note, r"\end{table}", ""]))
     return "\n".join(parts)
 
 
-def sections(results: Results) -> list[Section]:
+def short_tables(results: Results) -> list[ShortTable]:
     """Each protocol and shift of each view, then the probes of each data set."""
-    found: list[Section] = []
-    probed: set[str] = set()
-    several = views(results)
-    for view in several:
-        where = view.data if len({one.data for one in several}) > 1 else ""
-        how = view.clusterer if len({one.clusterer for one in several}) > 1 else ""
-        rows = overview(view, view.headline)
+    tables: list[ShortTable] = []
+    everything = views(results)
+    last = {view.data: view for view in everything}
+    for view in everything:
+        where = view.data if len(last) > 1 else ""
+        how = view.clusterer if len({other.clusterer for other in everything}) > 1 else ""
+        rows = standings(view, view.headline)
         for protocol in view.protocols:
             for shift in view.shifts or ["clean"]:
                 here = [row for row in rows if (row.protocol, row.shift) == (protocol, shift)]
                 title = " · ".join(filter(None, [where, how, shift, f"{protocol} clusters"]))
-                found += _clusterings(view, title, here)
-        last = view.data not in {one.data for one in several[several.index(view) + 1 :]}
-        if last and view.data not in probed:
-            probed.add(view.data)
+                tables += _clusterings(view, title, here)
+        if view is last[view.data]:
             for shift in view.shifts or ["clean"]:
-                title = " · ".join(filter(None, [where, shift, "ACC of probes, classifiers on the same features"]))
-                found += _probes(view, title, shift)
-    return found
+                what = f"{metric_name(PROBED)} of probes, classifiers on the same features"
+                tables += _probes(view, " · ".join(filter(None, [where, shift, what])), shift)
+    return tables
 
 
-def _clusterings(view: View, title: str, rows: Sequence[Row]) -> Iterator[Section]:
+def _clusterings(view: View, title: str, rows: Sequence[Standing]) -> Iterator[ShortTable]:
     wanted = []
     for metric in view.headline:
         name = metric_name(metric)
-        wanted += [Column("clean", metric, f"{name} clean"), Column("shifted", metric, f"{name} shifted")]
+        wanted += [ShortColumn("clean", metric, f"{name} clean"), ShortColumn("shifted", metric, f"{name} shifted")]
         if metric == view.headline[0]:
-            wanted += [Column("worst", metric, "worst condition"), Column("drop", metric, "drop")]
-            wanted += [Column("mce", metric, "mCE")]
-    wanted += [Column("stability", view.headline[0] if view.headline else "", "stab.")]
-    wanted += [Column("agreement", view.headline[0] if view.headline else "", "agree.")]
+            wanted += [ShortColumn("worst", metric, "worst condition"), ShortColumn("drop", metric, "drop")]
+            wanted += [ShortColumn("mce", metric, "mCE")]
+    wanted += [ShortColumn("stability", view.headline[0] if view.headline else "", "stab.")]
+    wanted += [ShortColumn("agreement", view.headline[0] if view.headline else "", "agree.")]
     by_key = {(row.candidate.key, row.metric): row for row in rows}
     columns = [
         column
         for column in wanted
-        if any(math.isfinite(row.number(column.key).value) for row in rows if row.metric == column.metric)
+        if any(row.has(column.key) for row in rows if row.metric == column.metric)
         and not (column.is_word and all(row.worst_case == row.shift for row in rows))
     ]
-    lines = [
-        Line(
+    short_rows = [
+        ShortRow(
             candidate.label + MARK * any(not row.is_complete for row in rows if row.candidate is candidate),
             candidate.floor,
             [_cell(by_key.get((candidate.key, column.metric)), column, view.headline) for column in columns],
         )
         for candidate in dict.fromkeys(row.candidate for row in rows)
     ]
-    if lines:
-        yield Section(title, columns, lines)
+    if short_rows:
+        yield ShortTable(title, columns, short_rows)
 
 
-def _probes(view: View, title: str, shift: str) -> Iterator[Section]:
-    names = sorted(view.probes["clusterer"].unique())
+def _probes(view: View, title: str, shift: str) -> Iterator[ShortTable]:
+    probes = sorted(view.probes["clusterer"].unique())
     keys = ["clean"] if shift == "clean" else ["clean", "shifted"]
     columns = [
-        Column(key, probe, f"{probe_name(probe).removesuffix(' probe')} {key}") for probe in names for key in keys
+        ShortColumn(key, probe, f"{probe_name(probe).removesuffix(' probe')} {key}") for probe in probes for key in keys
     ]
-    lines = []
+    rows = []
     for candidate in view.candidates:
-        found = {probe: view.line(candidate, shift, "frozen", "acc", probe) for probe in names}
-        if any(line is not None for line in found.values()):
-            cells = [_with_half(number_of(found[column.metric], column.key)) for column in columns]
-            lines.append(Line(candidate.label, candidate.floor, cells))
-    if lines:
-        yield Section(title, columns, lines)
+        lines = {probe: view.line(candidate, shift, FROZEN, PROBED, probe) for probe in probes}
+        if any(line is not None for line in lines.values()):
+            cells = [_with_half(number_of(lines[column.metric], column.key)) for column in columns]
+            rows.append(ShortRow(candidate.label, candidate.floor, cells))
+    if rows:
+        yield ShortTable(title, columns, rows)
 
 
-def _cell(row: Row | None, column: Column, headline: Sequence[str]) -> str:
+def _cell(row: Standing | None, column: ShortColumn, headline: Sequence[str]) -> str:
     if row is None:
         return "–"
     number = row.number(column.key)

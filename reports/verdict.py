@@ -1,21 +1,78 @@
-"""Three sentences that say what was found, and no more than the numbers carry."""
+"""The section "Verdict": three sentences that say what was found, and no more than the numbers carry."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
+from markupsafe import Markup, escape
+
+from shiftbench.reports.headline import AGREEMENT, COMMON, FROZEN, REFIT
 from shiftbench.reports.names import metric_name, percent
-from shiftbench.reports.overview import LEVEL, Number, Row, difference, number_of
+from shiftbench.reports.section import TEMPLATES, Chapter, Content, Section
+from shiftbench.reports.standings import SIGNIFICANCE, Number, Standing, difference, number_of
 from shiftbench.reports.view import View
-from shiftbench.results.runs import interval
+from shiftbench.results.runs import CHANCE_KEY, interval
 from shiftbench.results.tables import ok
 
-HOW = {"frozen": "with clusters frozen on clean data", "refit": "with clusters fitted anew"}
+PROTOCOLS_IN_WORDS = {FROZEN: "with clusters frozen on clean data", REFIT: "with clusters fitted anew"}
 REFITTING = "fitting the clusters anew on the shifted images"
+MOST_FACTS = 6  # of shifts, above the sentences
 
 
-def verdict(view: View, rows: Sequence[Row]) -> list[str]:
+def content(chapter: Chapter) -> Content:
+    """The facts, the sentences and what they leave out."""
+    view = chapter.view
+    mine = [row for row in chapter.standings if row.clusterer == view.clusterer]
+    return {
+        "heading": _heading(view) if chapter.count > 1 else "",
+        "facts": list(_facts(chapter)),
+        "seeds": _counted(view.cells["seed"].nunique(), "seed") if len(view.cells) else "",
+        "sentences": [_with_quiet_intervals(sentence) for sentence in verdict(view, mine)],
+        "caveats": caveats(view),
+    }
+
+
+SECTION = Section("top", TEMPLATES / "verdict.html", content, anchor="verdict", title="Verdict")
+
+
+def _heading(view: View) -> str:
+    return view.data + {"given": f", k = {view.setting.k}", "estimated": ", k estimated"}.get(view.setting.k_source, "")
+
+
+def _facts(chapter: Chapter) -> Iterator[str]:
+    """How much was compared, in a few words each."""
+    view = chapter.view
+    yield _counted(len(view.candidates), "encoder")
+    for shift in view.shifts[:MOST_FACTS]:
+        kinds, severities = len(view.corruptions(shift)), len(view.severities(shift))
+        name = _counted(kinds, "corruption") if shift == COMMON else shift
+        if severities and view.count(shift) < kinds * severities:
+            yield f"{name}, {view.count(shift)} conditions"
+        elif severities:
+            yield f"{name} × {severities} severit{'ies' if severities != 1 else 'y'}"
+        else:
+            yield name
+    if len(view.shifts) > MOST_FACTS:
+        yield f"{len(view.shifts) - MOST_FACTS} more shifts"
+    yield f"{' and '.join(view.protocols)} clusters"
+    sign = "estimated:" if view.setting.k_source == "estimated" else "="
+    ks = ", ".join(map(str, view.ks)) or view.setting.k
+    yield f"{', '.join(view.clusterer for view in chapter.views)}, k {sign} {ks}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _with_quiet_intervals(sentence: str) -> Markup:
+    """The sentence with its intervals set back; no line ends before a percent sign."""
+    sentence = sentence.replace(" %", "\N{NO-BREAK SPACE}%")
+    return Markup(re.sub(r"\((−?[\d.]+ to −?[\d.]+)\)", r'<span class="interval">(\1)</span>', str(escape(sentence))))
+
+
+def verdict(view: View, rows: Sequence[Standing]) -> list[str]:
     """The sentences of one view: how good and how robust, against whom, and what else matters.
 
     They speak of the overview's rows of the first metric, protocol and shift.
@@ -27,7 +84,7 @@ def verdict(view: View, rows: Sequence[Row]) -> list[str]:
     shift = (view.shifts or ["clean"])[0]
     rows = [row for row in rows if (row.protocol, row.metric, row.shift) == (protocol, metric, shift)]
     key = "shifted" if view.shifts else "clean"
-    ranked = [row for row in rows if math.isfinite(row.number(key).value)]
+    ranked = [row for row in rows if row.has(key)]
     if not ranked:
         return _without_labels(view, rows)
     # What was not measured may be what is hardest.
@@ -40,35 +97,35 @@ def caveats(view: View) -> list[str]:
     """What the intervals do not cover, and what was left out of the means."""
     if not view.metrics:
         return ["No labels: what was measured is how partitions look and how far they agree."]
-    found = []
-    scored = view.cells[(view.cells["shift"] != "chance") & view.cells["metric"].isin(view.metrics)]
+    sentences = []
+    scored = view.cells[(view.cells["shift"] != CHANCE_KEY[0]) & view.cells["metric"].isin(view.metrics)]
     trainings, seeds = scored.groupby("encoder")["train_seed"].nunique().max(), scored["seed"].nunique()
     bounds = view.summary[view.summary["metric"].isin(view.metrics)]
     if bounds["clean"].isna().all():
-        found.append("Nothing was scored on clean images.")
+        sentences.append("Nothing was scored on clean images.")
     elif bounds["clean_low"].isna().all():
-        found.append("One run per encoder: nothing here has an interval, and differences may be luck.")
+        sentences.append("One run per encoder: nothing here has an interval, and differences may be luck.")
     elif trainings < 2:
         images = "other images and " if len(view.replicates) else ""
         runs = f"{images}other random starts of the clustering" if seeds > 1 else "other images"
-        found.append(
+        sentences.append(
             f"Intervals say how much {runs} would change. Each encoder was trained once: how another training would "
             "turn out they do not say."
         )
     if view.setting.k_source == "estimated":
-        found.append("k was estimated for each encoder; those with different k stand in no test with each other.")
+        sentences.append("k was estimated for each encoder; those with different k stand in no test with each other.")
     failed = len(scored) - len(ok(scored))
     if failed:
-        found.append(
+        sentences.append(
             f"{failed:,} of {len(scored):,} cells were not measured. They are left out of every mean, so a row "
             "with missing conditions is not comparable with a complete one."
         )
-    return found
+    return sentences
 
 
-def _level(view: View, row: Row) -> str:
+def _level(view: View, row: Standing) -> str:
     clean, shifted, drop = (row.number(key) for key in ("clean", "shifted", "drop"))
-    metric, how = metric_name(row.metric), HOW.get(row.protocol, row.protocol)
+    metric, how = metric_name(row.metric), PROTOCOLS_IN_WORDS.get(row.protocol, row.protocol)
     start = f"{row.candidate.label} reaches {percent(clean.value)} % {metric}{_within(clean)} on clean {view.data}"
     if not math.isfinite(shifted.value):
         return f"{start}, {how}."
@@ -79,7 +136,7 @@ def _level(view: View, row: Row) -> str:
     return f"{start} and {where}, {how}: {change}{lost}."
 
 
-def _rivals(view: View, best: Row, rows: list[Row], key: str) -> str:
+def _rivals(view: View, best: Standing, rows: list[Standing], key: str) -> str:
     others = [row for row in rows if row is not best]
     if not others:
         return "It is the only encoder here, so nothing says whether that is much."
@@ -92,7 +149,7 @@ def _rivals(view: View, best: Row, rows: list[Row], key: str) -> str:
         side = "above" if ahead >= 0 else "below"
         why = "one run cannot tell whether by luck" if math.isfinite(gap.value) else "no test compares the two"
         return f"It is {percent(abs(ahead))} points {side} {next_best}; {why}."
-    if p > LEVEL:
+    if p > SIGNIFICANCE:
         alone = gap.low > 0 or gap.high < 0  # the interval knows of this pair only
         among = f" among all pairs, p = {p:.3f}" if alone else ""
         return f"Against {next_best}, no difference can be told{among}: {_points(gap)}."
@@ -101,7 +158,7 @@ def _rivals(view: View, best: Row, rows: list[Row], key: str) -> str:
     return f"It stays behind {next_best}, by {_points(-gap)}."
 
 
-def _besides(view: View, row: Row) -> str:
+def _besides(view: View, row: Standing) -> str:
     parts = []
     if row.worst_case and len(view.severities(row.shift)) > 1:
         worst = percent(row.number("worst").value)
@@ -114,13 +171,15 @@ def _besides(view: View, row: Row) -> str:
     stability = row.number("stability")
     if math.isfinite(stability.value):
         agreement = f"{percent(stability.value)} %{_within(stability)}"
-        parts.append(f"on clean images, clusterings from different random starts agree to {agreement} ARI")
+        parts.append(
+            f"on clean images, clusterings from different random starts agree to {agreement} {metric_name(AGREEMENT)}"
+        )
     text = "; ".join(part for part in parts if part)
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
-def _refitting(view: View, row: Row) -> str:
-    frozen, refit = (view.runs(row.candidate, protocol, row.metric) for protocol in ("frozen", "refit"))
+def _refitting(view: View, row: Standing) -> str:
+    frozen, refit = (view.runs(row.candidate, protocol, row.metric) for protocol in (FROZEN, REFIT))
     if frozen is None or refit is None:
         return ""
     known = set(refit.conditions(row.shift))
@@ -137,27 +196,28 @@ def _refitting(view: View, row: Row) -> str:
     return f"{REFITTING} changes the mean by {_points(gain)}"
 
 
-def _without_labels(view: View, rows: list[Row]) -> list[str]:
+def _without_labels(view: View, rows: list[Standing]) -> list[str]:
     sentences = []
-    stable = [row for row in rows if math.isfinite(row.number("stability").value)]
+    stable = [row for row in rows if row.has("stability")]
     if stable:
         best = max(stable, key=lambda row: row.number("stability").value)
         number = best.number("stability")
         sentences.append(
             f"On clean {view.data}, clusterings from different random starts agree most for {best.candidate.label}: "
-            f"{percent(number.value)} % ARI{_within(number)}{_next(stable, best, 'stability')}."
+            f"{percent(number.value)} % {metric_name(AGREEMENT)}{_within(number)}{_next(stable, best, 'stability')}."
         )
-    moved = [row for row in rows if math.isfinite(row.number("agreement").value)]
+    moved = [row for row in rows if row.has("agreement")]
     if moved:
         best = max(moved, key=lambda row: row.number("agreement").value)
         sentences.append(
             f"Under {_shift(view, best)}, the partitions of {best.candidate.label} stay closest to those of the "
-            f"same clean images: {percent(best.number('agreement').value)} % ARI on average{_next(moved, best, 'agreement')}."
+            f"same clean images: {percent(best.number('agreement').value)} % {metric_name(AGREEMENT)} on average"
+            f"{_next(moved, best, 'agreement')}."
         )
     return sentences or ["Nothing could be measured; the reasons are listed below."]
 
 
-def _next(rows: Sequence[Row], best: Row, key: str) -> str:
+def _next(rows: Sequence[Standing], best: Standing, key: str) -> str:
     others = [row for row in rows if row is not best]
     if not others:
         return ""
@@ -165,10 +225,10 @@ def _next(rows: Sequence[Row], best: Row, key: str) -> str:
     return f", next {rival.candidate.label} with {percent(rival.number(key).value)} %, without a test"
 
 
-def _shift(view: View, row: Row) -> str:
+def _shift(view: View, row: Standing) -> str:
     kinds, severities = len(view.corruptions(row.shift)), len(view.severities(row.shift))
     conditions = view.count(row.shift)
-    if row.shift != "corruption":
+    if row.shift != COMMON:
         graded = f" at {severities} severities" if severities > 1 else ""
         return f"the shift {row.shift}{graded}"
     if kinds == severities == 1:

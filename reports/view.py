@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from shiftbench.registry import CLUSTERERS, CORRUPTIONS, METRICS
-from shiftbench.reports.candidates import DRAWN, HEADLINE, Candidate, candidates_of, keys, levels
-from shiftbench.reports.names import is_probe, needs_labels
+from shiftbench.reports.candidates import ShownCandidate, candidates_of, distinct, levels
+from shiftbench.reports.headline import AGREEMENT, COMMON, DRAWN, headline_of
+from shiftbench.reports.names import known_first, needs_labels
 from shiftbench.reports.style import Look
 from shiftbench.results.runs import (
     CANDIDATE,
@@ -25,13 +26,12 @@ from shiftbench.results.runs import (
     interval,
     of_split,
 )
+from shiftbench.results.schema import FEATURES, is_clustering, is_probe
 from shiftbench.results.tables import Results, ok
 
-AGREEMENT = "ari"
-FEATURES = "features"  # the clusterer of what describes features alone
-AGREED = ["encoder", "feature", "protocol", "axis", "metric"]
-BOUNDED = ["mean", "ci_low", "ci_high"]
-LINE = [*CANDIDATE, "shift", "clusterer", "protocol", "metric"]
+AGREEMENT_KEYS = ["encoder", "feature", "protocol", "axis", "metric"]
+LINE_KEYS = [*CANDIDATE, "shift", "clusterer", "protocol", "metric"]
+_MEAN = ["mean", "ci_low", "ci_high"]
 
 
 @dataclass(frozen=True)
@@ -69,22 +69,24 @@ class View:
         candidates: all encoders of the results; those that this setting lacks are left out.
 
     Attributes:
-        cells, stability, summary, comparisons, proxies: the rows of this setting.
+        cells, recall, stability, summary, comparisons, proxies: the rows of this setting.
         probes: rows of the summary for classifiers on the same features.
         of_features: rows of the summary for what no clustering enters.
     """
 
-    def __init__(self, results: Results, setting: Setting, candidates: Sequence[Candidate]) -> None:
+    def __init__(self, results: Results, setting: Setting, candidates: Sequence[ShownCandidate]) -> None:
         self.setting = setting
-        self.cells, self.stability, self.summary, self.comparisons, self.proxies = (
-            _of_setting(table, setting)
-            for table in (results.cells, results.stability, results.summary, results.comparisons, results.proxies)
-        )
+        self.cells = _of_setting(results.cells, setting)
+        self.recall = _of_setting(results.recall, setting)
+        self.stability = _of_setting(results.stability, setting)
+        self.summary = _of_setting(results.summary, setting)
+        self.comparisons = _of_setting(results.comparisons, setting)
+        self.proxies = _of_setting(results.proxies, setting)
         summary = results.summary[results.summary["data"] == setting.data]
         self.probes = summary[summary["clusterer"].map(is_probe).astype(bool)]
         self.of_features = summary[summary["clusterer"] == FEATURES]
-        here = {*keys(self.cells, CANDIDATE[:2]), *keys(self.stability, CANDIDATE[:2])}
-        self.candidates = [one for one in candidates if (one.encoder, one.feature) in here]
+        here = {*distinct(self.cells, CANDIDATE[:2]), *distinct(self.stability, CANDIDATE[:2])}
+        self.candidates = [candidate for candidate in candidates if (candidate.encoder, candidate.feature) in here]
         self._results = results
 
     @property
@@ -126,13 +128,12 @@ class View:
 
     @cached_property
     def _all_metrics(self) -> list[str]:
-        found = list(dict.fromkeys([*self.summary["metric"], *self.of_features["metric"]]))
-        return sorted(found, key=lambda name: list(METRICS).index(name) if name in METRICS else len(METRICS))
+        return known_first([*self.summary["metric"], *self.of_features["metric"]], METRICS)
 
     @cached_property
     def headline(self) -> list[str]:
         """The metrics that figures show."""
-        return [metric for metric in HEADLINE if metric in self.metrics] or self.metrics[:1]
+        return headline_of(self.metrics)
 
     @cached_property
     def top(self) -> float:
@@ -146,35 +147,35 @@ class View:
         """What was scored besides the clean split, or at least tried; the common corruptions first."""
         tried = {*self.cells.loc[self.cells["status"] != "skipped", "shift"].unique()}
         tried |= {*self.stability.loc[self.stability["status"] != "skipped", "shift"].unique()}
-        found = [shift for shift in self._conditions if shift in tried - {CLEAN_KEY[0], CHANCE_KEY[0]}]
-        return sorted(found, key=lambda shift: shift != "corruption")
+        return known_first(
+            (shift for shift in self._conditions if shift in tried - {CLEAN_KEY[0], CHANCE_KEY[0]}), [COMMON]
+        )
 
     @cached_property
     def _conditions(self) -> dict[str, list[tuple[str, int, str]]]:
         """Corruption, severity and split of each condition, by shift."""
         columns = [*CONDITION, "split"]
-        table = pd.concat([one[columns].drop_duplicates() for one in (self.cells, self.stability)]).drop_duplicates()
-        found: dict[str, list[tuple[str, int, str]]] = {}
-        for shift, corruption, severity, split in table.itertuples(index=False, name=None):
-            found.setdefault(shift, []).append((corruption, int(severity), split))
-        return found
+        parts = [table[columns].drop_duplicates() for table in (self.cells, self.stability)]
+        conditions: dict[str, list[tuple[str, int, str]]] = {}
+        for shift, corruption, severity, split in distinct(pd.concat(parts), columns):
+            conditions.setdefault(shift, []).append((corruption, int(severity), split))
+        return conditions
 
-    def corruptions(self, shift: str = "corruption") -> list[str]:
+    def corruptions(self, shift: str = COMMON) -> list[str]:
         """The corruptions of a shift that have severities, in the registry's order; ``[""]`` if they have no names."""
-        found = {corruption for corruption, severity, _ in self._conditions.get(shift, ()) if severity}
-        known = [name for name in CORRUPTIONS if name in found]
-        return known + sorted(found - set(known))
+        graded = {corruption for corruption, severity, _ in self._conditions.get(shift, ()) if severity}
+        return known_first(sorted(graded), CORRUPTIONS)
 
     def complete(self, shift: str) -> list[str]:
         """The corruptions that have every severity of the shift, whose mean by severity is of the same things; or all."""
-        found = self._conditions.get(shift, ())
+        conditions = self._conditions.get(shift, ())
         counts = {
-            name: len({severity for corruption, severity, _ in found if corruption == name})
+            name: len({severity for corruption, severity, _ in conditions if corruption == name})
             for name in self.corruptions(shift)
         }
         return [name for name, count in counts.items() if count == len(self.severities(shift))] or list(counts)
 
-    def severities(self, shift: str = "corruption") -> list[int]:
+    def severities(self, shift: str = COMMON) -> list[int]:
         """The severities of a shift, above 0."""
         return sorted({severity for _, severity, _ in self._conditions.get(shift, ()) if severity})
 
@@ -206,45 +207,52 @@ class View:
         return [shift for shift in self.shifts if self.severities(shift)]
 
     @cached_property
+    def detailed(self) -> list[str]:
+        """The shifts whose corruptions are worth a picture each."""
+        return [shift for shift in self.graded if len(self.corruptions(shift)) > 1]
+
+    @cached_property
     def lines(self) -> dict[tuple[str, ...], dict[str, Any]]:
         """The rows of the summary, of probes and of features by encoder, feature, selection, shift, clusterer,
         protocol and metric."""
         table = pd.concat([self.summary, self.probes, self.of_features]).sort_values("n_ok", kind="stable")
         rows = table.to_dict("records")
-        return {tuple(row[name] for name in LINE): {str(key): row[key] for key in row} for row in rows}
+        return {tuple(row[name] for name in LINE_KEYS): {str(key): row[key] for key in row} for row in rows}
 
     def line(
-        self, candidate: Candidate, shift: str, protocol: str, metric: str, clusterer: str | None = None
+        self, candidate: ShownCandidate, shift: str, protocol: str, metric: str, clusterer: str | None = None
     ) -> Mapping[str, Any] | None:
         """The summary's row of one candidate; None where there is none."""
         return self.lines.get((*candidate.key, shift, clusterer or self.clusterer, protocol, metric))
 
     @cached_property
-    def drawn(self) -> list[Candidate]:
+    def drawn(self) -> list[ShownCandidate]:
         """The encoders that figures show: all, or the best few and the floors."""
         if len(self.candidates) <= DRAWN:
             return self.candidates
         level = levels(self.summary, self.headline[0] if self.headline else "")
-        floors = [one for one in self.candidates if one.floor][: DRAWN // 2]
-        others = sorted((one for one in self.candidates if not one.floor), key=lambda one: -level.get(one.key, -np.inf))
-        kept = {one.key for one in [*others[: DRAWN - len(floors)], *floors]}
-        return [one for one in self.candidates if one.key in kept]
+        floors = [candidate for candidate in self.candidates if candidate.floor][: DRAWN // 2]
+        learned = [candidate for candidate in self.candidates if not candidate.floor]
+        best = sorted(learned, key=lambda candidate: -level.get(candidate.key, -np.inf))[: DRAWN - len(floors)]
+        kept = {candidate.key for candidate in [*best, *floors]}
+        return [candidate for candidate in self.candidates if candidate.key in kept]
 
-    def runs(self, candidate: Candidate, protocol: str, metric: str, clusterer: str | None = None) -> Runs | None:
-        """The runs of an candidate that figures show, for a headline metric; None where there are none."""
+    def runs(self, candidate: ShownCandidate, protocol: str, metric: str, clusterer: str | None = None) -> Runs | None:
+        """The runs of a candidate that figures show, for a headline metric; None where there are none."""
         return self._runs.get((clusterer or self.clusterer, protocol, metric, *candidate.key))
 
     @cached_property
     def _runs(self) -> dict[tuple[str, ...], Runs]:
         """From the replicates of what is shown alone, so that hundreds of encoders fit."""
-        encoders = {one.encoder for one in self.drawn}
+        encoders = {candidate.encoder for candidate in self.drawn}
 
         def shown(table: pd.DataFrame) -> pd.DataFrame:
             table = table[table["metric"].isin(self.headline) & table["encoder"].isin(encoders)]
             mine = (table["clusterer"] == self.clusterer) & (table["k_source"] == self.setting.k_source)
             if self.setting.k:
                 mine &= table["k"] == self.setting.k
-            return table[(table["data"] == self.data) & (mine | table["clusterer"].str.startswith("probe:"))]
+            probes = table["clusterer"].map(is_probe).astype(bool)
+            return table[(table["data"] == self.data) & (mine | probes)]
 
         cells, replicates = (shown(table).assign(k=0, k_source="") for table in (self._results.cells, self.replicates))
         return {
@@ -253,6 +261,22 @@ class View:
             for key, runs in group.candidates.items()
         }
 
+    def grid(self, candidate: ShownCandidate, protocol: str, metric: str, shift: str) -> np.ndarray:
+        """Float (corruptions, 1 + severities) means over runs, clean first; NaN where not measured."""
+        runs, names, severities = (
+            self.runs(candidate, protocol, metric),
+            self.corruptions(shift),
+            self.severities(shift),
+        )
+        if runs is None:
+            return np.full((len(names), 1 + len(severities)), np.nan)
+        conditions = [
+            (shift, name, severity) if severity else self.clean(shift)
+            for name in names
+            for severity in (0, *severities)
+        ]
+        return runs.means(conditions)[0].reshape(len(names), -1)
+
     def chance(self, protocol: str, metric: str, shift: str) -> float:
         """What luck gives: the mean over encoders of the clean split scored with permuted labels."""
         lines = [self.line(candidate, shift, protocol, metric) for candidate in self.candidates]
@@ -260,7 +284,7 @@ class View:
         return float(np.mean(known)) if known else float("nan")
 
     def score_curve(
-        self, candidate: Candidate, protocol: str, metric: str, shift: str, corruptions: Sequence[str],
+        self, candidate: ShownCandidate, protocol: str, metric: str, shift: str, corruptions: Sequence[str],
         clusterer: str | None = None,
     ) -> Curve | None:  # fmt: skip
         """Clean score, then the mean over ``corruptions`` at each severity, with its interval."""
@@ -272,7 +296,7 @@ class View:
             bounds.append(interval(_mean_known(runs.means([(shift, name, severity) for name in corruptions]))))
         return Curve(candidate.label, candidate.look, [0, *self.severities(shift)], *np.array(bounds).T)
 
-    def agreement(self, candidate: Candidate, protocol: str, axis: str) -> pd.DataFrame:
+    def agreement(self, candidate: ShownCandidate, protocol: str, axis: str) -> pd.DataFrame:
         """Mean agreement (ARI) along an axis per condition, over training seeds.
 
         Returns:
@@ -282,7 +306,13 @@ class View:
         return self._by_candidate.get(key, pd.DataFrame(columns=[*CONDITION, "split", "mean"], dtype=float))
 
     def mean_agreement(
-        self, candidate: Candidate, protocol: str, axis: str, shift: str, metric: str = AGREEMENT, split: str = "test"
+        self,
+        candidate: ShownCandidate,
+        protocol: str,
+        axis: str,
+        shift: str,
+        metric: str = AGREEMENT,
+        split: str = "test",
     ) -> tuple[float, float, float]:
         """Mean over the conditions of a shift and over training seeds; the mean of several has no interval."""
         key = candidate.encoder, candidate.feature, protocol, axis, metric, shift, split
@@ -291,25 +321,25 @@ class View:
     @cached_property
     def _agreements(self) -> pd.DataFrame:
         rows = ok(self.stability)
-        groups = rows.groupby([*AGREED, *CONDITION, "split"], sort=False)
-        table = groups[BOUNDED].mean()
-        table.loc[groups.size() > 1, BOUNDED[1:]] = np.nan
+        groups = rows.groupby([*AGREEMENT_KEYS, *CONDITION, "split"], sort=False)
+        table = groups[_MEAN].mean()
+        table.loc[groups.size() > 1, _MEAN[1:]] = np.nan
         return table.reset_index()
 
     @cached_property
     def _by_candidate(self) -> dict[Any, pd.DataFrame]:
         table = self._agreements
-        groups = table[table["metric"] == AGREEMENT].groupby(AGREED, sort=False)
+        groups = table[table["metric"] == AGREEMENT].groupby(AGREEMENT_KEYS, sort=False)
         return {key: rows.reset_index(drop=True) for key, rows in groups}
 
     @cached_property
     def _mean_agreements(self) -> dict[Any, tuple[float, float, float]]:
-        groups = self._agreements.groupby([*AGREED, "shift", "split"], sort=False)
-        table = groups[BOUNDED].mean()
-        table.loc[groups.size() > 1, BOUNDED[1:]] = np.nan
+        groups = self._agreements.groupby([*AGREEMENT_KEYS, "shift", "split"], sort=False)
+        table = groups[_MEAN].mean()
+        table.loc[groups.size() > 1, _MEAN[1:]] = np.nan
         return dict(zip(table.index, table.itertuples(index=False, name=None), strict=True))
 
-    def agreement_curve(self, candidate: Candidate, protocol: str, axis: str, shift: str) -> Curve | None:
+    def agreement_curve(self, candidate: ShownCandidate, protocol: str, axis: str, shift: str) -> Curve | None:
         """Agreement by severity, mean over complete corruptions; the axis "shift" has nothing at severity 0."""
         table = self.agreement(candidate, protocol, axis)
         table = table[table["corruption"].isin(self.complete(shift)) | (table["severity"] == 0)]
@@ -326,23 +356,20 @@ class View:
 def views(results: Results) -> list[View]:
     """The views of a result: data sets in order of appearance, clusterers in the registry's order."""
     columns = ["data", "clusterer", "k_source", "k"]
-    table = pd.concat([one[columns].drop_duplicates() for one in (results.cells, results.stability)])
-    found: dict[Setting, None] = {}
-    for data, clusterer, k_source, k in table.itertuples(index=False, name=None):
-        if not is_probe(clusterer) and clusterer != FEATURES:
-            found[Setting(data, clusterer, k_source, int(k) if k_source == "given" else 0)] = None
-    order, datasets = list(CLUSTERERS), list(dict.fromkeys(setting.data for setting in found))
-    settings = sorted(
-        found,
-        key=lambda one: (
-            datasets.index(one.data),
-            one.k_source,
-            one.k,
-            order.index(one.clusterer) if one.clusterer in order else len(order),
-        ),
+    parts = [table[columns].drop_duplicates() for table in (results.cells, results.stability)]
+    settings = dict.fromkeys(
+        Setting(data, clusterer, k_source, int(k) if k_source == "given" else 0)
+        for data, clusterer, k_source, k in distinct(pd.concat(parts), columns)
+        if is_clustering(clusterer)
     )
+    datasets = list(dict.fromkeys(setting.data for setting in settings))
+    clusterers = known_first((setting.clusterer for setting in settings), CLUSTERERS)
+
+    def place(setting: Setting) -> tuple[int, str, int, int]:
+        return datasets.index(setting.data), setting.k_source, setting.k, clusterers.index(setting.clusterer)
+
     candidates = candidates_of(results)
-    return [View(results, setting, candidates) for setting in settings]
+    return [View(results, setting, candidates) for setting in sorted(settings, key=place)]
 
 
 def _of_setting(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:

@@ -397,3 +397,23 @@ ENCODERS = Registry("encoder source", {
     "hf": Entry(f"{_SOURCE}.hf_zoo:load", "hf:ORG/NAME or hf:FOLDER, vision models of transformers"),
     "python": Entry(f"{_SOURCE}.callables:load_callable", "package.module:callable, images (N, 3, H, W) -> (N, D)"),
 })  # fmt: skip
+
+_REPORT = "shiftbench.reports"
+SECTIONS = Registry("report section", {
+    "verdict": Entry(f"{_REPORT}.verdict:SECTION", "what was found, in three sentences"),
+    "overview": Entry(f"{_REPORT}.overview:SECTION", "all encoders in one table"),
+    "severity": Entry(f"{_REPORT}.severity:SECTION", "scores by severity"),
+    "refit": Entry(f"{_REPORT}.refit:SECTION", "frozen clusters beside refitted ones"),
+    "conditions": Entry(f"{_REPORT}.conditions:SECTION", "every corruption at every severity"),
+    "pairs": Entry(f"{_REPORT}.pairs:SECTION", "other pictures of the same classes"),
+    "versus": Entry(f"{_REPORT}.versus:SECTION", "shifted score against clean score"),
+    "probes": Entry(f"{_REPORT}.probes:SECTION", "clusters beside classifiers on the same features"),
+    "stability": Entry(f"{_REPORT}.stability:SECTION", "how far runs and partitions agree"),
+    "prediction": Entry(f"{_REPORT}.prediction:SECTION", "drop against agreement, which needs no labels"),
+    "label_free": Entry(f"{_REPORT}.label_free:SECTION", "metrics without labels, and which of them follow the drop"),
+    "pictures": Entry(f"{_REPORT}.pictures:SECTION", "what the clusters hold, and the corruptions"),
+    "failures": Entry(f"{_REPORT}.failures:SECTION", "what was not measured, and why"),
+    "provenance": Entry(f"{_REPORT}.provenance:SECTION", "encoders, data and evaluations behind the numbers"),
+    "glossary": Entry(f"{_REPORT}.glossary:SECTION", "what every number means"),
+    "cite": Entry(f"{_REPORT}.cite:SECTION", "what to name beside a number"),
+})  # fmt: skip

@@ -83,6 +83,21 @@ _RANGES: dict[str, tuple[float, float]] = {
 _ROUNDING = 1e-6  # of float32 replicates; a fraction in percent is far outside
 
 
+def is_probe(clusterer: str) -> bool:
+    """Whether rows of this clusterer are of a classifier on the features, and not of clusters."""
+    return clusterer.startswith(PROBE)
+
+
+def probe_of(clusterer: str) -> str:
+    """The name of the classifier behind a probe's rows: ``knn`` for ``probe:knn``."""
+    return clusterer.removeprefix(PROBE)
+
+
+def is_clustering(clusterer: str) -> bool:
+    """Whether rows of this clusterer are of clusters: not of a probe, nor of the features alone."""
+    return clusterer != FEATURES and not is_probe(clusterer)
+
+
 def typed(table: pd.DataFrame) -> pd.DataFrame:
     """The table with the types of its columns; columns that are not known by name hold float64 or replicates."""
     types: dict[str, str] = {}

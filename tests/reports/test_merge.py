@@ -109,7 +109,7 @@ def test_other_images_under_the_name_of_a_shift_cannot_be_compared(build, edit_r
 
 
 @pytest.mark.parametrize(
-    "run", [[], None, {}, {"encoders": []}, {"encoders": [{"name": "a"}], "data": {}}, {"encoders": [], "sources": [1]}]
+    "run", [{}, {"encoders": []}, {"encoders": [{"name": "a"}], "data": {}}, {"encoders": [], "sources": [1]}]
 )
 def test_a_record_that_says_nothing(build, run):
     folder = build()

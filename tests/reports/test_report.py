@@ -107,6 +107,18 @@ def test_nothing_is_written_before_the_page_is_made(build, tmp_path, monkeypatch
     assert gc.isenabled()
 
 
+def test_loaded_results_are_not_read_again(build, monkeypatch):
+    results = Results.load(build(corruptions=("fog",)))
+    wanted = report(results.folder).read_bytes()
+
+    def read(*_, **__):
+        raise AssertionError("a table is read")
+
+    monkeypatch.setattr(pd, "read_parquet", read)
+    monkeypatch.setattr(Results, "load", read)
+    assert report(results).read_bytes() == wanted
+
+
 def test_results_in_memory_need_a_folder(plain, tmp_path):
     loaded = Results.load(plain)
     memory = Results(loaded.cells, loaded.stability, loaded.summary, run=loaded.run)

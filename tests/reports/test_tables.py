@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from shiftbench.reports import latex_table, markdown_table, terminal_table
-from shiftbench.reports.overview import overview
-from shiftbench.reports.tables import MARK, NOTE, sections
+from shiftbench.reports.standings import standings
+from shiftbench.reports.tables import MARK, NOTE, short_tables
 from shiftbench.reports.view import views
 from shiftbench.results.tables import Results
 
@@ -21,13 +21,13 @@ def printed(results, width=100):
 
 def test_terminal_table_fits_and_says_all(demo):
     results = Results.load(demo)
-    demo_rows = overview(views(results)[0])
+    demo_rows = standings(views(results)[0])
     lines = printed(results).splitlines()
     assert max(map(len, lines)) <= 100
     text = "\n".join(lines)
     assert "…" not in text
-    for section in ("corruption · frozen clusters", "corruption · refit clusters", "stab.", "agree."):
-        assert section in text
+    for table in ("corruption · frozen clusters", "corruption · refit clusters", "stab.", "agree."):
+        assert table in text
     row = next(row for row in demo_rows if row.metric == "acc")
     first = next(line for line in lines if line.startswith("concurl"))
     clean, shifted = row.number("clean"), row.number("shifted")
@@ -77,33 +77,33 @@ def test_markdown_and_latex_have_the_terminals_numbers(everything):
     assert numbers(markdown_table(results)) == numbers(latex_table(results)) == numbers(printed(results, 200))
 
 
-def test_every_number_of_the_sections_is_in_the_summary(everything):
+def test_every_number_of_the_short_tables_is_in_the_summary(everything):
     results = Results.load(everything)
     known = {f"{100 * value:.1f}" for value in results.summary.select_dtypes("float").stack()}
     known |= {f"{100 * value:.1f}" for value in results.stability["mean"]}
-    for section in sections(results):
-        for line in section.lines:
-            for column, cell in zip(section.columns, line.cells, strict=True):
+    for table in short_tables(results):
+        for line in table.rows:
+            for column, cell in zip(table.columns, line.cells, strict=True):
                 if column.key != "agreement":  # a mean over conditions
                     assert cell == "–" or cell.replace("−", "-").partition("±")[0].split()[0] in known
 
 
-def test_probes_have_sections_of_their_own(everything):
-    found = sections(Results.load(everything))
-    titles = [section.title for section in found]
+def test_probes_have_tables_of_their_own(everything):
+    found = short_tables(Results.load(everything))
+    titles = [table.title for table in found]
     assert titles.count("kmeans · corruption · frozen clusters") == titles.count("gmm · outdoors · refit clusters") == 1
-    probes = [section for section in found if "probes" in section.title]
-    assert [section.title.partition(" · ")[0] for section in probes] == ["corruption", "outdoors", "elsewhere9"]
+    probes = [table for table in found if "probes" in table.title]
+    assert [table.title.partition(" · ")[0] for table in probes] == ["corruption", "outdoors", "elsewhere9"]
     assert [column.heading for column in probes[0].columns] == [
         "k-NN clean", "k-NN shifted", "linear clean", "linear shifted",
     ]  # fmt: skip
-    assert {line.label.removesuffix(MARK) for section in found for line in section.lines} == {
-        line.label for line in probes[0].lines
+    assert {line.label.removesuffix(MARK) for table in found for line in table.rows} == {
+        line.label for line in probes[0].rows
     }
 
 
-def test_what_was_skipped_has_no_section(everything):
-    assert not [section for section in sections(Results.load(everything)) if "imagenet_r" in section.title]
+def test_what_was_skipped_has_no_table(everything):
+    assert not [table for table in short_tables(Results.load(everything)) if "imagenet_r" in table.title]
 
 
 def test_markdown_leaves_no_name_its_power(build):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from shiftbench.reports.overview import overview
+from shiftbench.reports.standings import standings
 from shiftbench.reports.verdict import caveats, verdict
 from shiftbench.reports.view import views
 from shiftbench.results.tables import Results
@@ -14,7 +14,7 @@ FLOOR = ("pixels", None, 0.7)
 
 def said(folder):
     (view,) = views(Results.load(folder))
-    rows = overview(view)
+    rows = standings(view)
     return verdict(view, rows), rows, view
 
 
@@ -44,7 +44,7 @@ def test_a_lead_that_many_pairs_may_bring_by_luck_is_none(build):
     results = Results.load(build(encoders=[("mine", 0, 0.9), FLOOR]))
     results.comparisons = results.comparisons.assign(p_joint=0.0612)
     (view,) = views(results)
-    sentence = verdict(view, overview(view))[1]
+    sentence = verdict(view, standings(view))[1]
     assert "no difference can be told among all pairs, p = 0.061: " in sentence
     assert interval_in(sentence)[1] > 0
 
@@ -134,7 +134,7 @@ def test_missing_severities_are_not_claimed(build):
         table = getattr(results, name)
         setattr(results, name, table[(table["corruption"] != "fog") | (table["severity"] == 3)])
     (view,) = views(results)
-    sentence = verdict(view, overview(view))[0]
+    sentence = verdict(view, standings(view))[0]
     assert "under 6 conditions of 2 corruptions" in sentence
 
 

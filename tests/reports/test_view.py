@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shiftbench.reports import stability, unlabelled
+from shiftbench.reports import prediction, stability
 from shiftbench.reports.names import condition_name, is_floor, percent
 from shiftbench.reports.view import views
 from shiftbench.results.tables import Results
@@ -71,7 +71,7 @@ def test_agreement_curves(results, view):
 
 
 def test_dots_of_drop_against_agreement(results, view):
-    points = unlabelled.drops(view, view.candidates[1], "frozen", "acc")
+    points = prediction.drops(view, view.candidates[1], "frozen", "acc")
     assert len(points) == 9  # one of ten conditions failed
     clean = measured(results, encoder="pixels", protocol="frozen", shift="clean").mean()
     shifted = measured(results, encoder="pixels", protocol="frozen", shift="corruption")

@@ -6,7 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shiftbench.reports.overview import LEVEL, TESTED, baseline_of, column_of, failures, overview, quantities_of
+from shiftbench.reports.failures import failures
+from shiftbench.reports.standings import (
+    SIGNIFICANCE,
+    TESTED,
+    baseline_of,
+    column_of,
+    quantities_of,
+    standings,
+)
 from shiftbench.reports.verdict import verdict
 from shiftbench.reports.view import views
 from shiftbench.results.derive import derive
@@ -21,7 +29,7 @@ def only_view(folder):
 
 @pytest.fixture(scope="module")
 def demo_rows(demo):
-    return overview(only_view(demo))
+    return standings(only_view(demo))
 
 
 def test_every_number_is_in_the_summary(demo, demo_rows):
@@ -57,7 +65,7 @@ def test_trained_encoders_come_before_floors(build):
 def test_several_training_seeds_are_one_row(build):
     folder = build(encoders=[("concurl", 0, 0.9), ("concurl", 1, 0.8), ("pixels", None, 0.7)])
     results = Results.load(folder)
-    row = overview(views(results)[0])[0]
+    row = standings(views(results)[0])[0]
     assert row.n_runs == 6
     stability = results.stability.query(
         "encoder == 'concurl' and axis == 'initialization' and shift == 'clean' and metric == 'ari'"
@@ -73,7 +81,7 @@ def test_the_best_leads_only_where_every_paired_test_says_so(everything):
     pairs = results.comparisons.set_index(["shift", "split", "clusterer", "protocol", "metric"]).sort_index()
     led = 0
     for view in views(results):
-        for row in (rows := overview(view)):
+        for row in (rows := standings(view)):
             rivals = [
                 one
                 for one in rows
@@ -85,7 +93,7 @@ def test_the_best_leads_only_where_every_paired_test_says_so(everything):
                 name = row.candidate.encoder
                 mine = table[(table["encoder_a"] == name) | (table["encoder_b"] == name)]
                 sign = np.where(mine["encoder_a"] == name, 1, -1)
-                ahead = ((sign * mine["difference"] > 0) & (mine["p_joint"] <= LEVEL)).sum() == len(rivals)
+                ahead = ((sign * mine["difference"] > 0) & (mine["p_joint"] <= SIGNIFICANCE)).sum() == len(rivals)
                 assert (key in row.leads) == ahead
                 led += ahead
             assert row.leads <= set(TESTED)
@@ -93,17 +101,17 @@ def test_the_best_leads_only_where_every_paired_test_says_so(everything):
 
 
 def test_equal_encoders_do_not_lead(build):
-    rows = overview(only_view(build(encoders=[("one", 0, 0.8), ("two", 0, 0.8)])))
+    rows = standings(only_view(build(encoders=[("one", 0, 0.8), ("two", 0, 0.8)])))
     assert [row.leads for row in rows] == [set(), set()]
 
 
 def test_a_lone_encoder_leads_nothing(build):
-    (row,) = overview(only_view(build(encoders=[("concurl", 0, 0.8)])))
+    (row,) = standings(only_view(build(encoders=[("concurl", 0, 0.8)])))
     assert not row.leads
 
 
 def test_one_run_leads_nothing(build):
-    assert not any(row.leads for row in overview(only_view(build(seeds=1, replicates=False))))
+    assert not any(row.leads for row in standings(only_view(build(seeds=1, replicates=False))))
 
 
 def test_estimated_k_leads_only_where_everybody_was_met(build):
@@ -120,7 +128,7 @@ def test_estimated_k_leads_only_where_everybody_was_met(build):
     leads = []
     for measured in (apart, together):
         (view,) = views(replace(derive(measured | {"recall": results.recall}), run=results.run))
-        rows = overview(view, ["acc"])
+        rows = standings(view, ["acc"])
         assert max(rows, key=lambda row: row.number("shifted").value).candidate.encoder == "a"
         leads.append(next(row.leads for row in rows if row.candidate.encoder == "a"))
         said = verdict(view, rows)[1]
@@ -137,7 +145,7 @@ def test_failures_are_gathered_by_reason(build):
 
 
 def test_incomplete_rows_say_so(build):
-    rows = overview(only_view(build(failed=[("pixels", "fog-3")])))
+    rows = standings(only_view(build(failed=[("pixels", "fog-3")])))
     assert [(row.n_ok, row.n_cells) for row in rows] == [(30, 30), (27, 30), (30, 30)]
 
 
@@ -148,5 +156,5 @@ def test_baseline_is_read_from_the_columns(build):
 
 
 def test_only_known_quantities_are_shown(build):
-    shown = {quantity.key for quantity in quantities_of(overview(only_view(build(corruptions=()))))}
+    shown = {quantity.key for quantity in quantities_of(standings(only_view(build(corruptions=()))))}
     assert shown == {"clean", "stability"}

@@ -1,4 +1,4 @@
-"""Panels that belong together, and how they are named."""
+"""Panels that belong together, how they are chosen and how they are named."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from zlib import crc32
 
 import numpy as np
 
+from shiftbench.reports.filters import FILTER_NAMES, Filter
 from shiftbench.reports.names import metric_name
 from shiftbench.reports.style import Drawing
 from shiftbench.reports.view import View
 
 
 @dataclass(frozen=True)
-class Group:
+class PanelGroup:
     """Panels that are shown when their metric, protocol and shift are chosen; empty means always."""
 
     panels: list[Drawing]
@@ -28,6 +29,12 @@ class Group:
         return " · ".join(part for part in (metric_name(self.metric), self.protocol, self.shift) if part)
 
 
+def figure_filters(view: View) -> list[Filter]:
+    """By what the panels of a view can be chosen; one of each is shown at a time."""
+    values = {"metric": view.headline, "protocol": view.protocols, "shift": view.graded}
+    return [Filter(key, FILTER_NAMES[key], known, known[0]) for key, known in values.items() if len(known) > 1]
+
+
 def choices(view: View) -> Iterator[tuple[str, str]]:
     """Each metric of the figures with each protocol."""
     for metric in view.headline:
@@ -35,7 +42,12 @@ def choices(view: View) -> Iterator[tuple[str, str]]:
             yield metric, protocol
 
 
-def filled(groups: Iterable[Group]) -> list[Group]:
+def shift_choice(view: View, shift: str) -> str:
+    """The shift by which a panel is chosen: none where only one has severities."""
+    return shift if len(view.graded) > 1 else ""
+
+
+def filled(groups: Iterable[PanelGroup]) -> list[PanelGroup]:
     """The groups that have a panel."""
     return [group for group in groups if group.panels]
 
