@@ -130,7 +130,9 @@ def run_tests(scratch: Path, tests: list[str], machine_code: Path, seconds: int)
 
 def passes(scratch: Path, file: str, machine_code: Path, seconds: int = 3600) -> tuple[bool, int]:
     """Whether the tests of a file pass, and the CPU time that they took."""
-    process = get_context("fork").Process(target=run_tests, args=(scratch, tests_of(file, scratch), machine_code, seconds))
+    process = get_context("fork").Process(
+        target=run_tests, args=(scratch, tests_of(file, scratch), machine_code, seconds)
+    )
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     process.start()
     process.join(20 * seconds)

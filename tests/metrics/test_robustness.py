@@ -276,6 +276,8 @@ def test_severity_area_by_hand():
 def test_holm_by_hand():
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm([0.5, 0.9, math.nan]), [1, 1, math.nan])
+    np.testing.assert_allclose(holm([0.04, math.nan, 0.01, math.nan]), [0.04, math.nan, 0.02, math.nan])
+    np.testing.assert_allclose(holm([math.nan, math.inf, 0.02, 0.03]), [math.nan, math.nan, 0.04, 0.04])
     assert holm([]).shape == (0,)
 
 
@@ -324,12 +326,31 @@ def test_tests_together_are_stricter_and_need_no_more_resamples():
 
 
 def test_tests_together_step_down():
-    """By the definition: each against the largest among those that are no further out."""
     differences = resampled_differences([3.0, 2.5, 1.0], resamples=99)
+    np.testing.assert_allclose(paired_tests(differences)[1], step_down(differences))
+
+
+def step_down(differences):
+    """By the definition: each against the largest among those that are no further out."""
     error = differences[1:].std(axis=0, ddof=1)
-    t, null = differences[0] / error, np.abs(differences[1:] - differences[0]) / error
-    raw = [(1 + (null[:, start:].max(axis=1) >= t[start]).sum()) / 100 for start in range(3)]
-    np.testing.assert_allclose(paired_tests(differences)[1], np.maximum.accumulate(raw))
+    t, null = np.abs(differences[0]) / error, np.abs(differences[1:] - differences[0]) / error
+    p, highest = np.empty(len(t)), 0.0
+    for place in np.argsort(-t):
+        largest = null[:, t <= t[place]].max(axis=1)
+        p[place] = highest = max(highest, (1 + (largest >= t[place]).sum()) / (1 + len(null)))
+    return p
+
+
+def test_very_many_tests_together_step_down():
+    """More than are worked on at once."""
+    differences = resampled_differences(RNG.normal(scale=2, size=1203), resamples=60)
+    np.testing.assert_allclose(paired_tests(differences)[1], step_down(differences))
+
+
+def test_a_resample_that_is_as_far_out_as_the_difference_counts():
+    """Moved to 0, the resamples 0 and 4 of a difference of 2 are as far out as it is, and 1, 2, 3 are not."""
+    alone, together = paired_tests(np.array([[2.0, 0, 4, 1, 2, 3]]).T)
+    assert alone == together == [3 / 6]
 
 
 def test_family_wise_error_of_both_corrections():
