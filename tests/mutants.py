@@ -1,8 +1,8 @@
 """Break the code in many places, one at a time, and see which breaks no test notices: ``make mutants``.
 
-The sample is fixed: of all mutants those whose names hash lowest, so that an edit elsewhere does not change it. Each is
-tried in a scratch copy on the tests of its room, and its verdict is added to ``mutants/verdicts.jsonl``; a second call
-goes on from there, and ``--again`` tries the survivors anew. Limits are of CPU time, so that a busy machine kills none.
+The sample is fixed: of all mutants those whose changed lines hash lowest, so that an edit elsewhere does not change it.
+Each is tried in a scratch copy on the tests of its room, and its verdict is added to ``mutants/verdicts.jsonl``; a second
+call goes on from there, and ``--again`` tries the survivors anew. CPU time is limited, so that a busy machine kills none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from changes import Change, Source
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 VERDICTS = CHECKOUT / "mutants" / "verdicts.jsonl"
-MAPPED = ("configs", "corruptions", "reports", "trainers")  # folders that an installed package has inside
 ROOMS = ("metrics", "clustering", "features", "results", "evaluation", "trainers")
 GUARDS = {"features": ("features", "evaluation")}  # a room that tests of other rooms guard too
 MEMORY = 8 * 2**30  # bytes that a mutant may take
@@ -72,8 +71,8 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """A hash of the file's name and the changed lines."""
-        return hashlib.sha256(f"{self.file}\n{self.diff}".encode()).hexdigest()
+        """A hash of the room and the changed lines, whatever their file and place in it."""
+        return hashlib.sha256(f"{room(self.file)}\n{self.diff}".encode()).hexdigest()
 
 
 def sample(size: int) -> list[Mutant]:
@@ -108,8 +107,6 @@ def copy_checkout(scratch: Path) -> None:
     for name in filter(lambda name: (CHECKOUT / name).is_file(), listed.splitlines()):
         (scratch / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(CHECKOUT / name, scratch / name)
-    for folder in MAPPED:  # so that an installed package's are not found
-        (scratch / "shiftbench" / folder).symlink_to(scratch / folder)
 
 
 def run_tests(scratch: Path, tests: list[str], machine_code: Path, seconds: int) -> None:

@@ -7,15 +7,18 @@ import pytest
 
 from shiftbench.encoders.base import Encoder
 from shiftbench.evaluation import plan as module
-from shiftbench.evaluation.plan import AXES_OF, make_plan
+from shiftbench.evaluation.options import Options
+from shiftbench.evaluation.plan import make_plan
+from shiftbench.evaluation.readouts import Clustered, Described, Probed, Stable
 from shiftbench.records import CLEAN, Condition
 
+KMEANS = Clustered("kmeans")
 FOG = Condition("corruption", "fog", 1, "cifar")
 ARGUMENTS = {
     "shift": ["fog-1", "fog-2"], "floors": [], "clusterer": ["kmeans", "ward"], "probes": ["knn", "linear"], "k": "2-4",
     "k_by": "gap", "seeds": 3, "protocols": ["frozen", "refit"], "stability": ["bootstrap"], "feature": "auto",
-    "table": "cifar", "seed": 0, "limit": 20, "batch_size": 10, "dtype": "float32", "device": "cpu", "cache": None,
-    "results": "results",
+    "table": "cifar", "baseline": "pixels", "seed": 0, "limit": 20, "overwrite": "missing", "batch_size": 10,
+    "workers": 1, "dtype": "float32", "device": "cpu", "cache": None, "runs": "runs", "results": "results",
 }  # fmt: skip
 
 
@@ -27,12 +30,12 @@ def encoder(fingerprint="means"):
 def names(colours):
     """The keys of a cell and of a condition's images, under changes of the arguments of an evaluation."""
 
-    def names(way="kmeans", condition=FOG, of=None, sample=None, settings=None, **changes):
-        plan = replace(make_plan(of or encoder(), **ARGUMENTS | {"data": colours} | changes), **settings or {})
+    def names(readout=KMEANS, condition=FOG, of=None, sample=None, settings=None, **changes):
+        plan = replace(make_plan(of or encoder(), Options(**ARGUMENTS | {"data": colours} | changes)), **settings or {})
         if sample:
             changed = replace(plan.samples.get(condition, plan.samples[CLEAN]), **sample)
             plan = replace(plan, samples={**plan.samples, condition: changed})
-        return plan.key(plan.candidates[0], way, condition), plan.about(condition)
+        return plan.key(plan.candidates[0], readout, condition), plan.about(condition)
 
     return names
 
@@ -42,8 +45,10 @@ def names(colours):
     [
         {"of": encoder("other weights")},
         {"feature": "backbone+l2"},
-        {"way": "ward"},
-        {"way": "probe:knn"},
+        {"readout": Clustered("ward")},
+        {"readout": Probed("knn")},
+        {"readout": Described()},
+        {"readout": Stable("kmeans")},
         {"k": "2-5"},
         {"k": 3},
         {"k_by": "silhouette"},
@@ -96,7 +101,10 @@ def test_the_same_k_from_another_source_is_another_cell(names):
 
 def test_the_default_folder_is_that_of_the_data(colours):
     others = replace(colours, train=replace(colours.train, images=255 - colours.train.images))
-    folders = {make_plan(encoder(), **ARGUMENTS | {"data": data, "results": None}).folder for data in (colours, others)}
+    folders = {
+        make_plan(encoder(), Options(**ARGUMENTS | {"data": data, "results": None})).folder
+        for data in (colours, others)
+    }
     assert len(folders) == 2
 
 
@@ -111,17 +119,17 @@ def test_a_refit_of_fewer_classes_is_another_cell(names):
 
 def test_newer_code_finds_nothing_of_older(names, monkeypatch):
     key, about = names()
-    monkeypatch.setattr(module, "CODE", module.CODE + 1)
+    monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
     assert names()[0] != key
     assert names()[1] == about
 
 
 def test_axes_name_what_is_measured_along_them_alone(names):
-    axes = AXES_OF + "kmeans"
-    assert names(axes)[0] != names(axes, stability=["bootstrap", "augmentation"])[0]
+    stable = Stable("kmeans")
+    assert names(stable)[0] != names(stable, stability=["bootstrap", "augmentation"])[0]
     assert names()[0] == names(stability=["bootstrap", "augmentation"])[0]
     # The starts and the shift are compared by partitions that are there anyway.
-    assert names(axes)[0] == names(axes, stability=["bootstrap", "initialization", "shift"])[0]
+    assert names(stable)[0] == names(stable, stability=["bootstrap", "initialization", "shift"])[0]
 
 
 def test_the_seed_of_corruptions_leaves_unchanged_images_their_name(names):

@@ -20,7 +20,7 @@ ARITHMETIC = {
 SWAPS = {"min": "max", "minimum": "maximum", "argmin": "argmax", "any": "all", "floor": "ceil", "nanmin": "nanmax"}
 SWAPS |= {new: old for old, new in SWAPS.items()}
 DROPPED = ("abs", "sqrt", "square", "sorted", "round")  # calls of which only the argument is left
-SIZES = re.compile(r"_?([A-Z]+_)?(BLOCK|CELLS|CHUNK|ROWS|SCORES)")  # of blocks: they change speed alone
+SIZES = re.compile(r"_?([A-Z]+_)?(BLOCK|CELLS|CHUNK|NUMBERS|ROWS|SCORES)")  # of blocks: they change speed alone
 LEFT_ALONE = ("annotation", "returns", "decorator_list")
 CHECKS = ast.Raise | ast.Assert | ast.Import | ast.ImportFrom | ast.JoinedStr | ast.arg
 
