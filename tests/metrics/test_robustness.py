@@ -1,3 +1,4 @@
+import inspect
 import itertools
 import math
 
@@ -9,6 +10,7 @@ from scipy import stats
 from scipy.integrate import trapezoid
 from sklearn.linear_model import LinearRegression
 
+from shiftbench import metrics
 from shiftbench.errors import InputError
 from shiftbench.metrics.counts import contingency
 from shiftbench.metrics.external import accuracy
@@ -54,6 +56,12 @@ def test_bootstrap_interval_lies_within_the_values(values, level):
     mean, low, high = bootstrap_mean(values, resamples=200, level=level)
     assert min(values) - 1e-12 <= low <= high <= max(values) + 1e-12
     assert mean == pytest.approx(np.mean(values))
+
+
+@pytest.mark.parametrize("name", metrics.__all__)
+def test_a_seed_that_is_not_given_is_0(name):
+    seed = inspect.signature(getattr(metrics, name)).parameters.get("seed")
+    assert seed is None or seed.default == 0
 
 
 def test_bootstrap_is_reproducible_and_nested():
