@@ -120,6 +120,14 @@ def test_above_the_limit_fitted_images_keep_the_labels_of_the_fit():
     assert len(fitted.centers) == 2
 
 
+def test_centers_of_many_images_far_from_the_origin_are_exact():
+    """Sums of 100,000 values of 1,000 leave nothing of their digits in float32."""
+    features = (1000 + np.random.default_rng(0).normal(size=(100_000, 2))).astype(np.float32)
+    fitted = Halves().fit(features, 2, 0)
+    means = [features[fitted.labels == cluster].astype(np.float64).mean(axis=0) for cluster in range(2)]
+    np.testing.assert_allclose(fitted.centers, means, atol=1e-4)
+
+
 def test_nearest_row_and_centroid():
     points = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     rows, ids = points[:5] + 0.1, np.array([4, 2, 2, 0, 1])
