@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from shiftbench.encoders.base import Encoder
 from shiftbench.evaluation import plan as module
@@ -74,7 +75,7 @@ def test_what_names_a_cell_but_not_its_images(names, change):
         {"limit": 21},
         {"sample": {"digest": "other files"}},
         {"sample": {"rows": np.arange(19)}},
-        {"sample": {"rows": None}},
+        {"sample": {"rows": None, "images": torch.zeros(20, 3, 16, 16, dtype=torch.uint8)}},
     ],
     ids=str,
 )
@@ -119,7 +120,7 @@ def test_a_refit_of_fewer_classes_is_another_cell(names):
 
 def test_newer_code_finds_nothing_of_older(names, monkeypatch):
     key, about = names()
-    monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
+    monkeypatch.setattr(module, "RESULTS_VERSION", module.RESULTS_VERSION + 1)
     assert names()[0] != key
     assert names()[1] == about
 

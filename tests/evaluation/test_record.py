@@ -8,7 +8,7 @@ import pytest
 from shiftbench.encoders.base import Encoder
 from shiftbench.evaluation import evaluate
 from shiftbench.evaluation.options import PROTOCOLS
-from shiftbench.evaluation.plan import VERSION
+from shiftbench.evaluation.plan import RESULTS_VERSION
 from shiftbench.registry import SHIFTS
 
 MEASURED = {"seconds", "cpu_seconds", "images", "started", "finished", "versions", "version", "hardware", "command"}
@@ -21,9 +21,9 @@ def test_everything_is_on_record(means, small, colours):
     assert fingerprint != colours.fingerprint  # that of the images that are used
     assert {name: value for name, value in run.items() if name not in MEASURED} == {
         "format": 2,
-        "identity": {"data": fingerprint, "limit": 28, "seed": 0, "code": VERSION},
+        "identity": {"data": fingerprint, "limit": 28, "seed": 0, "code": RESULTS_VERSION},
         "config": {
-            "code": VERSION, "data": fingerprint, "limit": 28, "k": 3, "k_by": "", "k_source": "true", "seeds": 3,
+            "code": RESULTS_VERSION, "data": fingerprint, "limit": 28, "k": 3, "k_by": "", "k_source": "true", "seeds": 3,
             "protocols": list(PROTOCOLS), "seed": 0, "batch_size": 250, "clusterers": ["kmeans", "ward"],
             "probes": ["knn"], "axes": ["initialization", "shift"],
         },

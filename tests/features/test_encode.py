@@ -121,7 +121,7 @@ def test_each_part_of_the_key_tells_features_apart(cache, monkeypatch, change):
     encoded(Counting().encoder, cache=cache)
     if change == "code":
         module = sys.modules[encode.__module__]
-        monkeypatch.setattr(module, "CODE", module.CODE + 1)
+        monkeypatch.setattr(module, "FEATURES_VERSION", module.FEATURES_VERSION + 1)
     again = Counting("other" if change == "fingerprint" else "means")
     names = ("head",) if change == "feature" else ("backbone",)
     encoded(again.encoder, names=names, cache=cache, about={"condition": "fog"} if change == "about" else ABOUT)
