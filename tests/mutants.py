@@ -33,7 +33,6 @@ from changes import Change, Source
 CHECKOUT = Path(__file__).resolve().parent.parent
 VERDICTS = CHECKOUT / "mutants" / "verdicts.jsonl"
 ROOMS = ("metrics", "clustering", "features", "results", "evaluation", "trainers")
-GUARDS = {"features": ("features", "evaluation")}  # a room that tests of other rooms guard too
 MEMORY = 8 * 2**30  # bytes that a mutant may take
 SLACK = 20  # seconds of CPU time beside twice what the unbroken code takes
 LIBRARIES = ("torch", "pandas", "scipy.stats", "sklearn.cluster", "hypothesis")  # imported once for all mutants
@@ -96,8 +95,7 @@ def room(file: str) -> str:
 
 def tests_of(file: str, scratch: Path) -> list[str]:
     """The test files of a file's room, those first that are named after it, then those that speak of it."""
-    folders, stem = [scratch / "tests" / guard for guard in GUARDS.get(room(file), (room(file),))], Path(file).stem
-    tests = [test for folder in folders for test in sorted(folder.glob("test_*.py"))]
+    tests, stem = sorted((scratch / "tests" / room(file)).glob("test_*.py")), Path(file).stem
     tests.sort(key=lambda test: (test.stem != f"test_{stem}", not re.search(rf"\b{stem}\b", test.read_text("utf-8"))))
     return [str(test.relative_to(scratch)) for test in tests]
 
@@ -132,9 +130,11 @@ def passes(scratch: Path, file: str, machine_code: Path, seconds: int = 3600) ->
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     process.start()
-    process.join(20 * seconds)
-    if process.is_alive():
-        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        process.join(20 * seconds)
+    finally:
+        if process.is_alive():
+            os.killpg(process.pid, signal.SIGKILL)
         process.join()
     return process.exitcode == 0, int(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
 
