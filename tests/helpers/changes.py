@@ -20,7 +20,7 @@ ARITHMETIC = {
 SWAPS = {"min": "max", "minimum": "maximum", "argmin": "argmax", "any": "all", "floor": "ceil", "nanmin": "nanmax"}
 SWAPS |= {new: old for old, new in SWAPS.items()}
 DROPPED = ("abs", "sqrt", "square", "sorted", "round")  # calls of which only the argument is left
-SIZES = re.compile(r"_?([A-Z]+_)?(BLOCK|CELLS|CHUNK|NUMBERS|ROWS|SCORES)")  # of blocks: they change speed alone
+NAMES = re.compile(r"_?([A-Z]+_)?(BLOCK|CELLS|CHUNK|NUMBERS|ROWS|SCORES|VERSION)")  # sizes of blocks, and versions
 LEFT_ALONE = ("annotation", "returns", "decorator_list")
 CHECKS = ast.Raise | ast.Assert | ast.Import | ast.ImportFrom | ast.JoinedStr | ast.arg
 
@@ -28,7 +28,7 @@ Change = tuple[int, int, str]  # the bytes from start to end become this text
 
 
 class Source:
-    """A file and its changes. Annotations, decorators, messages, assertions and sizes of blocks are left alone."""
+    """A file and its changes. Annotations, decorators, messages, assertions, sizes of blocks and versions are left alone."""
 
     def __init__(self, file: Path) -> None:
         self.bytes = file.read_bytes()
@@ -66,10 +66,10 @@ class Source:
                     yield from self.changes(child)
 
     def settled(self, node: ast.AST) -> bool:
-        """Whether nothing in a node is to be broken."""
+        """Whether nothing in a node is to be broken: it is not run, or changes speed alone."""
         if isinstance(node, ast.Assign | ast.AnnAssign):
             target = self.text(node.targets[0] if isinstance(node, ast.Assign) else node.target)
-            return target == "__all__" or bool(SIZES.fullmatch(target))
+            return target == "__all__" or bool(NAMES.fullmatch(target))
         if isinstance(node, ast.keyword):
             return node.arg == "strict"
         return isinstance(node, CHECKS) or (isinstance(node, ast.If) and self.text(node.test) == "TYPE_CHECKING")

@@ -254,6 +254,10 @@ def test_effective_robustness_needs_five_encoders():
     residual = effective_robustness(perfect, np.append(shifted, 0.9))
     np.testing.assert_array_equal(residual[:6], effective_robustness(clean, shifted))
     assert math.isnan(residual[6])
+    for score in (0.0, 1.0):
+        residual = effective_robustness(np.append(clean, 0.9), np.append(shifted, score))
+        np.testing.assert_array_equal(residual[:6], effective_robustness(clean, shifted))
+        assert math.isnan(residual[6])
     assert np.isnan(effective_robustness(np.full(6, 0.5), shifted)).all()
 
 
@@ -316,6 +320,8 @@ def test_p_values_have_a_floor_and_know_no_spread():
     alone, together = paired_tests(resampled_differences([100.0, 0.0]))
     assert alone[0] == together[0] == 1 / 401
     assert alone[1] == together[1] == 1
+    assert paired_tests([[1.0], [0.9], [1.1]]) == ([1 / 3], [1 / 3])
+    assert np.isnan(paired_tests([[1.0], [0.9]])).all()  # one resample has no spread
     alone, together = paired_tests(np.full((50, 2), 0.3))
     assert np.isnan([alone, together]).all()
     assert np.isnan(paired_tests([[0.1, 0.2]])).all()  # no resamples
