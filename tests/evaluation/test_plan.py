@@ -86,6 +86,21 @@ def test_what_names_images_and_with_them_a_cell(names, change):
     assert about != other
 
 
+def test_a_limit_is_of_images_also_where_they_are_other_pictures(colours, tmp_path):
+    images = colours.test.images.numpy().transpose(0, 2, 3, 1)
+    np.savez(tmp_path / "own.npz", images=images, labels=colours.test.labels)
+    (tmp_path / "names.yaml").write_text("0: red\n1: green\n2: blue\n")
+    shift = f"npz:{tmp_path / 'own.npz'}?classes={tmp_path / 'names.yaml'}"
+    plan = make_plan(encoder(), Options(**ARGUMENTS | {"data": colours, "shift": ["fog-1", shift]}))
+    for condition in plan.samples:
+        sample = plan.sample(condition)
+        assert sample.n == len(sample.labels) == 20
+    own = next(plan.sample(condition) for condition in plan.samples if condition.shift == "own")
+    assert own.rows is None
+    kept = [np.flatnonzero((colours.test.images == image).all(dim=(1, 2, 3))).item() for image in own.images[:]]
+    assert own.labels.tolist() == colours.test.labels[kept].tolist()
+
+
 def test_other_data_names_all_anew(names, colours):
     key, about = names()
     for side in ("train", "test"):
