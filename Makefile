@@ -15,7 +15,7 @@ ENVIRONMENT := .venv/installed
 TRAINED := demo/trained
 WHEEL := build/wheel
 
-.PHONY: help demo test test-quick test-all coverage-report check lint types format diagram goldens bench-corruptions bench-clustering bench-training bench-evaluation bench-reports bench-methods gallery clean
+.PHONY: help demo test test-quick test-all coverage-report check lint types format diagram goldens bench-corruptions bench-clustering bench-training bench-evaluation bench-reports bench-methods gallery mutants clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -54,6 +54,9 @@ format: $(ENVIRONMENT) ## format the code, and mend what ruff can mend
 
 diagram: $(ENVIRONMENT) ## draw the folders and their imports anew, in CONTRIBUTING.md
 	PYTHONPATH=tests/helpers $(BIN)/python tests/test_architecture.py
+
+mutants: $(ENVIRONMENT) ## break the code in 200 places, one at a time, and list what no test notices: hours
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py $(ARGS)
 
 goldens: $(ENVIRONMENT) ## compute the corruptions' reference outputs anew
 	$(BIN)/python tests/corruptions/make_goldens.py

@@ -1,7 +1,9 @@
 """What every registered clusterer does."""
 
+import re
 import tracemalloc
 import warnings
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -220,6 +222,12 @@ def test_the_seed_draws_the_subsample(limited):
     first, second, again = limited.fit_seeds(features, 4, [0, 1, 0])
     assert (first.labels != second.labels).any()
     np.testing.assert_array_equal(first.labels, again.labels)
+
+
+def test_a_configuration_names_the_limit_that_there_is(clusterer, name):
+    text = (resources.files("shiftbench.configs") / "clustering" / f"{name}.yaml").read_text(encoding="utf-8")
+    for named in re.findall(r"above ([\d,]+) images", text):
+        assert clusterer.limit == int(named.replace(",", ""))
 
 
 def test_more_clusters_than_the_limit(limited):

@@ -13,7 +13,7 @@ from sklearn.mixture import GaussianMixture as Mixture
 from shiftbench.clustering.birch import Birch
 from shiftbench.clustering.density import HDBSCAN
 from shiftbench.clustering.hierarchical import Average, Ward, _cut, distances
-from shiftbench.clustering.library import label_by_rows, nearest_centroid, nearest_row
+from shiftbench.clustering.library import LibraryClusterer, label_by_rows, nearest_centroid, nearest_row
 from shiftbench.clustering.mixture import GaussianMixture
 from shiftbench.clustering.spectral import Spectral
 from shiftbench.errors import InputError
@@ -99,6 +99,33 @@ def test_birch_has_enough_subclusters_and_not_too_many():
     assert adjusted_rand_score(CLASSES, fitted.labels) > 0.3
     tight = 100 * np.eye(3)[np.arange(300) % 3] + np.random.default_rng(0).normal(size=(300, 3))
     assert len(Birch().fit(tight, 20, 0).centers) == 20
+
+
+class Halves(LibraryClusterer):
+    """Labels the images that it is fitted to 0, 1, 0, 1, ... and puts all others into cluster 0."""
+
+    limit = 50
+
+    def _fit(self, points, k, seed):
+        self.points = points
+        return np.arange(len(points)) % 2, lambda others: np.zeros(len(others), np.int64), ""
+
+
+def test_above_the_limit_fitted_images_keep_the_labels_of_the_fit():
+    features = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    clusterer = Halves()
+    fitted = clusterer.fit(features, 2, 0)
+    assert np.bincount(fitted.labels).tolist() == [175, 25]
+    np.testing.assert_array_equal(fitted.standard(features[fitted.labels == 1]), clusterer.points[1::2])
+    assert len(fitted.centers) == 2
+
+
+def test_centers_of_many_images_far_from_the_origin_are_exact():
+    """Sums of 100,000 values of 1,000 leave nothing of their digits in float32."""
+    features = (1000 + np.random.default_rng(0).normal(size=(100_000, 2))).astype(np.float32)
+    fitted = Halves().fit(features, 2, 0)
+    means = [features[fitted.labels == cluster].astype(np.float64).mean(axis=0) for cluster in range(2)]
+    np.testing.assert_allclose(fitted.centers, means, atol=1e-4)
 
 
 def test_nearest_row_and_centroid():

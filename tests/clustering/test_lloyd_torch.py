@@ -46,6 +46,35 @@ def test_the_start_is_the_same(device):
     np.testing.assert_array_equal(found, plus_plus(features, 8, range(10)))
 
 
+def test_the_last_image_may_start_a_cluster(device):
+    points = torch.zeros(6, 2, device=device)
+    points[5] = 10
+    for rows in lloyd_torch._plus_plus(points, 2, range(8)).tolist():
+        assert 5 in rows
+
+
+@pytest.mark.parametrize("tol", [0.01, 0.3])
+def test_it_stops_where_the_centers_hardly_move(device, tol):
+    features = blobs(5000, spread=3)
+    to_the_end = KMeans(tol=0).fit(features, 8, 0)
+    for one, (_, _, _, n_iter) in zip(
+        KMeans(tol=tol).fit_seeds(features, 8, range(4)), fit(features, 8, range(4), device, tol=tol), strict=True
+    ):
+        assert abs(n_iter - one.n_iter) <= 1
+        assert n_iter + 1 < to_the_end.n_iter
+
+
+def test_whatever_is_made_on_the_way_is_on_the_device_of_the_features():
+    """A tensor that is made without saying where lands on another device here, and cannot meet the features."""
+    features = torch.from_numpy(blobs())
+    expected = fit(features, 8, [0, 1], "cpu", tol=0)
+    with torch.device("meta"):
+        found = fit(features, 8, [0, 1], "cpu", tol=0)
+        labels = lloyd_torch.assign(features, expected[0][1], False)
+    np.testing.assert_array_equal(found[1][0], expected[1][0])
+    np.testing.assert_array_equal(labels, expected[0][0])
+
+
 def test_from_the_same_centers(device):
     features = blobs(5000, spread=3)
     features -= features.mean(axis=0)

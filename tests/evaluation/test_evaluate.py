@@ -178,6 +178,10 @@ def test_a_failure_is_a_row_and_is_tried_again(means, small, overwrite):
     assert (failed["status"] == "failed").all()
     assert failed["value"].isna().all()
     assert set(failed["reason"]) == {"RuntimeError: out of ideas"}
+    for axis in ("initialization", "shift"):
+        unknown = value(results.stability, corruption="gaussian_noise", axis=axis)
+        assert set(unknown["status"]) == {"failed"}
+        assert set(unknown["reason"]) == {"RuntimeError: out of ideas"}
     assert (value(results.cells, corruption="fog")["status"] == "ok").all()
     wanted = {"metric": "acc", "protocol": "frozen", "clusterer": "kmeans"}
     summary = value(results.summary, shift="corruption", **wanted).iloc[0]

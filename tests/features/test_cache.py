@@ -75,6 +75,19 @@ def test_the_oldest_go_first(cache):
     assert [entry.key for entry in cache.prune()] == ["a"]
 
 
+def test_what_interrupted_writes_left_goes_when_nobody_can_be_writing_it(cache):
+    put(cache)
+    files = {name: cache.folder / name for name in (".old", ".new", "old.npy", "new.npy")}
+    for name, file in files.items():
+        file.touch()
+        age = 90_000 if "old" in name else 80_000  # a day has 86,400 seconds
+        os.utime(file, (time.time() - age,) * 2)
+    os.utime(cache.folder / "key.npy", (0, 0))
+    assert cache.prune(older_than_days=1) == []
+    assert {file.name for file in cache.folder.iterdir()} == {".new", "new.npy", "key.npy", "key.json"}
+    assert cache.load("key") is not None
+
+
 def test_a_full_disk_keeps_nothing(cache, monkeypatch):
     usage = module.shutil.disk_usage(".")
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=module.RESERVE))

@@ -33,6 +33,17 @@ def test_knn_as_scikit_learn(k):
     assert np.mean(found == reference.predict(OTHERS)) > 0.999  # cosines that differ in the last bit
 
 
+def test_knn_asks_twenty_neighbours_unless_told():
+    reference = KNeighborsClassifier(20, metric="cosine").fit(FEATURES, LABELS)
+    assert np.mean(KnnProbe().fit(FEATURES, LABELS).predict(OTHERS) == reference.predict(OTHERS)) > 0.999
+
+
+def test_knn_keeps_at_most_ten_thousand_images():
+    """Each image is a class of its own, so that only what was kept is found again."""
+    features, classes = np.random.default_rng(0).normal(size=(10_003, 8)), np.arange(10_003)
+    assert (KnnProbe(1).fit(features, classes).predict(features) == classes).sum() == 10_000
+
+
 def test_knn_sees_directions_only():
     probe = KnnProbe().fit(FEATURES, LABELS)
     np.testing.assert_array_equal(probe.predict(OTHERS), probe.predict(1000 * OTHERS))
@@ -102,6 +113,12 @@ def test_knn_of_many_dimensions_compares_their_leading_directions():
     # All of the variance lies in twelve directions.
     cut = KnnProbe(dimensions=12).fit(FEATURES @ turn, LABELS).predict(OTHERS @ turn)
     assert np.mean(whole == cut) > 0.999
+    # Neighbours along the three leading ones are others.
+    unit, others = (array / np.linalg.norm(array, axis=1, keepdims=True) for array in (FEATURES, OTHERS))
+    leading = np.linalg.svd(unit, full_matrices=False)[2][:3].T
+    reference = KNeighborsClassifier(20, metric="cosine").fit(unit @ leading, LABELS).predict(others @ leading)
+    found = KnnProbe(dimensions=3).fit(FEATURES, LABELS).predict(OTHERS)
+    assert np.mean(found == reference) > 0.99 > np.mean(found == whole)
 
 
 @pytest.mark.parametrize("name", PROBES)

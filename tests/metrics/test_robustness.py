@@ -1,3 +1,4 @@
+import inspect
 import itertools
 import math
 
@@ -9,6 +10,7 @@ from scipy import stats
 from scipy.integrate import trapezoid
 from sklearn.linear_model import LinearRegression
 
+from shiftbench import metrics
 from shiftbench.errors import InputError
 from shiftbench.metrics.counts import contingency
 from shiftbench.metrics.external import accuracy
@@ -54,6 +56,12 @@ def test_bootstrap_interval_lies_within_the_values(values, level):
     mean, low, high = bootstrap_mean(values, resamples=200, level=level)
     assert min(values) - 1e-12 <= low <= high <= max(values) + 1e-12
     assert mean == pytest.approx(np.mean(values))
+
+
+@pytest.mark.parametrize("name", metrics.__all__)
+def test_a_seed_that_is_not_given_is_0(name):
+    seed = inspect.signature(getattr(metrics, name)).parameters.get("seed")
+    assert seed is None or seed.default == 0
 
 
 def test_bootstrap_is_reproducible_and_nested():
@@ -246,6 +254,10 @@ def test_effective_robustness_needs_five_encoders():
     residual = effective_robustness(perfect, np.append(shifted, 0.9))
     np.testing.assert_array_equal(residual[:6], effective_robustness(clean, shifted))
     assert math.isnan(residual[6])
+    for score in (0.0, 1.0):
+        residual = effective_robustness(np.append(clean, 0.9), np.append(shifted, score))
+        np.testing.assert_array_equal(residual[:6], effective_robustness(clean, shifted))
+        assert math.isnan(residual[6])
     assert np.isnan(effective_robustness(np.full(6, 0.5), shifted)).all()
 
 
@@ -276,6 +288,8 @@ def test_severity_area_by_hand():
 def test_holm_by_hand():
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm([0.5, 0.9, math.nan]), [1, 1, math.nan])
+    np.testing.assert_allclose(holm([0.04, math.nan, 0.01, math.nan]), [0.04, math.nan, 0.02, math.nan])
+    np.testing.assert_allclose(holm([math.nan, math.inf, 0.02, 0.03]), [math.nan, math.nan, 0.04, 0.04])
     assert holm([]).shape == (0,)
 
 
@@ -306,6 +320,8 @@ def test_p_values_have_a_floor_and_know_no_spread():
     alone, together = paired_tests(resampled_differences([100.0, 0.0]))
     assert alone[0] == together[0] == 1 / 401
     assert alone[1] == together[1] == 1
+    assert paired_tests([[1.0], [0.9], [1.1]]) == ([1 / 3], [1 / 3])
+    assert np.isnan(paired_tests([[1.0], [0.9]])).all()  # one resample has no spread
     alone, together = paired_tests(np.full((50, 2), 0.3))
     assert np.isnan([alone, together]).all()
     assert np.isnan(paired_tests([[0.1, 0.2]])).all()  # no resamples
@@ -324,12 +340,31 @@ def test_tests_together_are_stricter_and_need_no_more_resamples():
 
 
 def test_tests_together_step_down():
-    """By the definition: each against the largest among those that are no further out."""
     differences = resampled_differences([3.0, 2.5, 1.0], resamples=99)
+    np.testing.assert_allclose(paired_tests(differences)[1], step_down(differences))
+
+
+def step_down(differences):
+    """By the definition: each against the largest among those that are no further out."""
     error = differences[1:].std(axis=0, ddof=1)
-    t, null = differences[0] / error, np.abs(differences[1:] - differences[0]) / error
-    raw = [(1 + (null[:, start:].max(axis=1) >= t[start]).sum()) / 100 for start in range(3)]
-    np.testing.assert_allclose(paired_tests(differences)[1], np.maximum.accumulate(raw))
+    t, null = np.abs(differences[0]) / error, np.abs(differences[1:] - differences[0]) / error
+    p, highest = np.empty(len(t)), 0.0
+    for place in np.argsort(-t):
+        largest = null[:, t <= t[place]].max(axis=1)
+        p[place] = highest = max(highest, (1 + (largest >= t[place]).sum()) / (1 + len(null)))
+    return p
+
+
+def test_very_many_tests_together_step_down():
+    """More than are worked on at once."""
+    differences = resampled_differences(RNG.normal(scale=2, size=1203), resamples=60)
+    np.testing.assert_allclose(paired_tests(differences)[1], step_down(differences))
+
+
+def test_a_resample_that_is_as_far_out_as_the_difference_counts():
+    """Moved to 0, the resamples 0 and 4 of a difference of 2 are as far out as it is, and 1, 2, 3 are not."""
+    alone, together = paired_tests(np.array([[2.0, 0, 4, 1, 2, 3]]).T)
+    assert alone == together == [3 / 6]
 
 
 def test_family_wise_error_of_both_corrections():

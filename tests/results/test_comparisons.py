@@ -8,6 +8,7 @@ import pytest
 
 from shiftbench.metrics.inference import holm
 from shiftbench.results.comparisons import compare
+from shiftbench.results.runs import Runs
 from shiftbench.results.schema import COMPARISONS, validate
 from shiftbench.results.tables import REPLICATE_KEYS, cells_table, replicates_table
 
@@ -138,6 +139,17 @@ def test_without_replicates_runs_are_resampled():
     one = pair(compare(cells(seeds=6)), "zeta", "pixels")
     assert one["low"] <= one["difference"] <= one["high"]
     assert one["p"] < 0.01
+
+
+def test_a_pair_with_unequal_numbers_of_resamples_is_compared_on_those_that_both_have():
+    """zeta has 200 replicates; alpha has none, so that its 1000 resamples are those of its runs."""
+    table = cells({"zeta": 0.7, "alpha": 0.69})
+    replicates = drawn(table)
+    ours = replicates[replicates["encoder"] == "zeta"]
+    one = pair(compare(table, ours), "zeta", "alpha", "clean")
+    each = ours[ours["shift"] == "clean"].filter(regex=r"^b\d").to_numpy(float)[0]
+    theirs = Runs(table[table["encoder"] == "alpha"]).clean[1:201]
+    assert (one["low"], one["high"]) == pytest.approx(np.quantile(each - theirs, [0.025, 0.975]), abs=1e-6)
 
 
 def test_one_run_has_a_difference_and_a_reason():

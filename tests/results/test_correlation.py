@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from shiftbench.errors import InputError
+from shiftbench.results import correlation
 from shiftbench.results.correlation import RankCorrelations
 from shiftbench.results.resample import CONDITIONS, resample_weights
 
@@ -32,6 +33,14 @@ def test_resamples_are_those_of_repeated_points(second, groups):
         points = np.repeat(np.arange(30), weights[groups, b])
         assert spearman[1 + b] == pytest.approx(stats.spearmanr(X[points], second[points]).statistic)
         assert kendall[1 + b] == pytest.approx(stats.kendalltau(X[points], second[points]).statistic)
+
+
+def test_the_memory_that_is_taken_changes_nothing(monkeypatch):
+    whole = RankCorrelations([X, ROUNDED], np.arange(30) % 8, 25)
+    monkeypatch.setattr(correlation, "_NUMBERS", 7 * 60)
+    parts = RankCorrelations([X, ROUNDED], np.arange(30) % 8, 25)
+    np.testing.assert_array_equal(whole.spearman(0, 1), parts.spearman(0, 1))
+    np.testing.assert_array_equal(whole.spearman(1, 0), parts.spearman(1, 0))
 
 
 def test_a_variable_against_itself():

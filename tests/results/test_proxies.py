@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from shiftbench.results.proxies import ALL, MIN_CONDITIONS, proxies
-from shiftbench.results.schema import PROXIES, validate
+from shiftbench.results.schema import PROXIES, PROXY_KEYS, validate
 from shiftbench.results.tables import cells_table, stability_table
 
 CONDITIONS = [("corruption", f"c{i}", severity) for i in range(4) for severity in (1, 2, 3)]
@@ -65,6 +65,16 @@ def test_one_row_per_encoder_and_quantity():
     assert len(table) == 3 * 4
     assert set(table["metric"]) == {"acc"}
     validate("proxies", table)
+
+
+def test_rows_are_in_the_order_of_their_keys():
+    cells, stability = measured(encoders="ba")
+    shuffled = cells.iloc[np.argsort(cells["metric"] != "silhouette", kind="stable")]
+    table = proxies(pd.concat([shuffled, shuffled.assign(clusterer="average")]), stability)
+    assert list(dict.fromkeys(table["encoder"])) == ["b", "a", ALL]
+    keys = [key for key in PROXY_KEYS if key != "encoder"]
+    for _, part in table.groupby("encoder", sort=False):
+        assert part[keys].apply(tuple, axis=1).is_monotonic_increasing
 
 
 @pytest.mark.parametrize("encoder", ["a", "b"])

@@ -87,6 +87,12 @@ def test_a_missing_column():
         validate("cell", rows())
 
 
+def test_the_first_metric_that_is_wrong_is_named():
+    table = rows().assign(metric=["nmi", "acc", "acc"], value=[1.5, 2.5, 0.5])
+    with pytest.raises(InputError, match="metric=nmi"):
+        validate("cells", table)
+
+
 def test_replicates_of_a_fraction():
     row = dict(zip(REPLICATE_KEYS, rows()[REPLICATE_KEYS].iloc[0], strict=True))
     validate("replicates", replicates_table([row | {"replicates": [0.1, 1.0]}]))

@@ -315,6 +315,15 @@ def test_training_seeds_are_drawn_on_top_of_replicates():
     assert [found["clean_low"], found["clean_high"]] == pytest.approx([low, high], abs=1e-6)
 
 
+def test_ranks_use_the_resamples_that_all_encoders_have():
+    """One encoder has 60 replicates, the other one 1000 bootstraps of its runs."""
+    table = cells({"pixels": [None], "alpha": [None]})
+    replicates = drawn(table)
+    summary = summarize(table, replicates=replicates[replicates["encoder"] == "alpha"])
+    bounds = summary[["rank_clean_low", "rank_clean_high", "rank_change_low", "rank_change_high"]]
+    assert np.isfinite(bounds[summary["shift"] == "corruption"].to_numpy(float)).all()
+
+
 def test_incomplete_replicates_leave_the_bootstrap_of_runs():
     table = cells()
     replicates = drawn(table)
@@ -331,6 +340,10 @@ def test_lower_is_better():
     summary = summarize(table)
     found, means = row(summary, "alpha"), by_hand(table, "alpha")
     assert found["drop"] == pytest.approx(means["corruption"].mean() - means["clean"].item())
+    gained = [
+        [0, *(means["corruption", name, s] - means["clean"].item() for s in (1, 2, 3))] for name in ("fog", "snow")
+    ]
+    assert found["area"] == pytest.approx(np.mean([trapezoid(curve) / 3 for curve in gained]))
     name, severity = means["corruption"].idxmax()
     assert (found["worst"], found["worst_case"]) == (pytest.approx(means["corruption"].max()), f"{name}-{severity}")
     assert summary[["mce[baseline=pixels]", "effective_robustness"]].isna().all(axis=None)

@@ -1,6 +1,7 @@
 """Tables keep their types, order and bytes; folders that cannot be used say why."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -259,3 +260,17 @@ def test_every_column_is_documented(results):
     assert set(SUMMARY_KEYS) <= set(summary)
     columns = [*CELLS, *STABILITY, *RECALL, *REPLICATE_KEYS, *COMPARISONS, *PROXIES, *summary]
     assert [column for column in columns if f"`{column}`" not in page] == []
+
+
+def test_a_notebook_shows_shifts_or_else_the_clean_split(results):
+    """One row per encoder, in percent."""
+    shown = results._repr_html_()
+    line = results.summary.query("encoder == 'zeta' and shift == 'corruption'").iloc[0]
+    assert shown.count("<tr") == 3
+    names = ["encoder", "shift", "clusterer", "protocol", "metric", "clean", "shifted", "drop", "worst_case"]
+    assert re.findall("<th>(.*?)</th>", shown) == names
+    cells = re.findall("<td>(.*?)</td>", shown)[: len(names)]
+    numbers = [f"{100 * line[name]:.1f}" for name in ("clean", "shifted", "drop")]
+    assert cells == ["zeta", "corruption", "kmeans", "frozen", "acc", *numbers, line["worst_case"]]
+    results.summary = results.summary[results.summary["shift"] == "clean"]
+    assert results._repr_html_().count("<td>clean</td>") == 2
