@@ -7,17 +7,14 @@ arguments that calls :meth:`Registry.add`), or is named directly as ``package.mo
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import entry_points
 from math import inf
-from pathlib import Path
-from threading import RLock
 from typing import Any, TypeVar
 
 from shiftbench.errors import InputError, unknown
+from shiftbench.runtime.imports import import_target, import_typed
 
 
 @dataclass(frozen=True)
@@ -161,46 +158,6 @@ class Registry(Mapping[str, AnyEntry]):
         return len(self._entries)
 
 
-def import_target(target: str) -> Any:
-    """Import ``"package.module:attribute"``.
-
-    Raises:
-        InputError: the module or the attribute does not exist.
-    """
-    module, _, attribute = target.partition(":")
-    try:
-        imported = import_module(module)
-    except ModuleNotFoundError as error:
-        raise InputError(f"Cannot import {target!r}: there is no module {error.name!r}.") from error
-    except Exception as error:  # a stranger's module may raise anything
-        raise InputError(f"Cannot import {target!r}: {type(error).__name__}: {error}") from error
-    try:
-        return getattr(imported, attribute)
-    except AttributeError as error:
-        raise InputError(f"Cannot import {target!r}: module {module!r} has no attribute {attribute!r}.") from error
-
-
-def import_typed(target: str) -> Any:
-    """:func:`import_target` of what a user typed, which may also stand in the current folder.
-
-    The folder is searched last, while this import lasts and at no other time: what happens to lie there, a file called
-    ``psutil.py`` say, is not imported by anybody else. What the module needs from there it imports at its top.
-
-    Raises:
-        InputError: the module or the attribute does not exist.
-    """
-    here = str(Path.cwd())
-    with _importing_here:
-        if here in sys.path:
-            return import_target(target)
-        sys.path.append(here)
-        try:
-            return import_target(target)
-        finally:
-            sys.path.remove(here)
-
-
-_importing_here = RLock()
 _plugins = {"waiting"}
 
 
@@ -268,9 +225,7 @@ METRICS = Registry("metric", {
     "homogeneity": Metric(f"{_EXTERNAL}:homogeneity", "how far clusters hold one class only", range=_SHARE),
     "completeness": Metric(f"{_EXTERNAL}:completeness", "how far classes lie in one cluster only", range=_SHARE),
     "purity": Metric(f"{_EXTERNAL}:purity", "share of samples in their cluster's majority class", range=_SHARE),
-    "mean_recall": Metric(
-        f"{_EXTERNAL}:mean_recall", "recall of a class, mean over classes", needs=_CLASSES, range=_SHARE
-    ),
+    "mean_recall": Metric(f"{_EXTERNAL}:mean_recall", "recall of a class, mean over classes", needs=_CLASSES, range=_SHARE),
     "worst_class": Metric(f"{_EXTERNAL}:worst_class", "lowest recall of a class", needs=_CLASSES, range=_SHARE),
     "silhouette": Metric(
         f"{_INTERNAL}:silhouette", "how much nearer the own cluster is than the next",

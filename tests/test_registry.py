@@ -9,7 +9,8 @@ import subprocess
 import pytest
 
 from shiftbench.errors import InputError
-from shiftbench.registry import CORRUPTIONS, METHODS, Entry, Registry, import_target
+from shiftbench.registry import CORRUPTIONS, METHODS, Entry, Registry
+from shiftbench.runtime.imports import import_target
 
 
 @pytest.fixture

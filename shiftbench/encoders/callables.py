@@ -13,8 +13,8 @@ from torch import nn
 
 from shiftbench.encoders.base import Encoder
 from shiftbench.errors import InputError
-from shiftbench.registry import import_typed
 from shiftbench.runtime.code import code_digest
+from shiftbench.runtime.imports import import_typed
 
 Features = Callable[[torch.Tensor], Any]
 """uint8 (N, 3, H, W) on the CPU -> (N, D), a tensor or an array."""
