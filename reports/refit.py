@@ -60,4 +60,5 @@ def _mean_over_severities(grid: np.ndarray) -> np.ndarray:
     """Float (corruptions,) means over the severities that were measured."""
     known = np.isfinite(grid[:, 1:])
     with np.errstate(invalid="ignore"):
-        return np.where(known, grid[:, 1:], 0).sum(axis=1) / known.sum(axis=1)
+        means: np.ndarray = np.where(known, grid[:, 1:], 0).sum(axis=1) / known.sum(axis=1)
+    return means

@@ -72,7 +72,8 @@ def per_run(view: View, candidate: ShownCandidate, protocol: str, metric: str, s
     if runs is None or not runs.conditions(shift):
         return np.empty(0)
     values = runs.table[runs.conditions(shift)].mean(axis=1).to_numpy(float)
-    return values[np.isfinite(values)]
+    measured: np.ndarray = values[np.isfinite(values)]
+    return measured
 
 
 def agreement_curves(view: View) -> list[PanelGroup]:

@@ -137,12 +137,14 @@ def difference(view: View, row: Standing, other: Standing, shift: str) -> tuple[
 
 def corrected(comparisons: pd.DataFrame) -> pd.Series:
     """The p-values, corrected for all pairs: jointly, or by Holm's method where there is no joint one."""
-    return comparisons["p_joint"].fillna(comparisons["p_holm"])
+    p_values: pd.Series = comparisons["p_joint"].fillna(comparisons["p_holm"])
+    return p_values
 
 
 def _is(comparisons: pd.DataFrame, side: str, candidate: ShownCandidate) -> pd.Series:
     names = zip(CANDIDATE, candidate.key, strict=True)
-    return np.logical_and.reduce([comparisons[f"{name}_{side}"] == value for name, value in names])
+    same: pd.Series = np.logical_and.reduce([comparisons[f"{name}_{side}"] == value for name, value in names])
+    return same
 
 
 def _mark_leads(view: View, rows: Sequence[Standing]) -> None:

@@ -275,7 +275,8 @@ class View:
             for name in names
             for severity in (0, *severities)
         ]
-        return runs.means(conditions)[0].reshape(len(names), -1)
+        means: np.ndarray = runs.means(conditions)[0].reshape(len(names), -1)
+        return means
 
     def chance(self, protocol: str, metric: str, shift: str) -> float:
         """What luck gives: the mean over encoders of the clean split scored with permuted labels."""

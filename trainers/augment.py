@@ -283,7 +283,8 @@ def color_jitter(images: torch.Tensor, strengths: Sequence[float], rng: ViewRng,
 def luma(images: torch.Tensor) -> torch.Tensor:
     """ITU-R 601 grey of RGB images: (B, 3, H, W) -> (B, 1, H, W)."""
     red, green, blue = images.split(1, dim=1)
-    return (0.2989 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+    grey: torch.Tensor = (0.2989 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+    return grey
 
 
 def shift_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:

@@ -69,7 +69,8 @@ class Method(nn.Module, ABC):
         """
         low = self.precision != torch.float32
         with torch.autocast(images.device.type, dtype=self.precision if low else None, enabled=low):
-            return (self.backbone if backbone is None else backbone)(images).float()
+            features: torch.Tensor = (self.backbone if backbone is None else backbone)(images).float()
+            return features
 
     def hidden(self, views: Sequence[torch.Tensor], backbone: nn.Module | None = None) -> list[torch.Tensor]:
         """:meth:`encode` of each view, with the rows of all processes, so that heads and losses see the whole batch.

@@ -7,6 +7,7 @@ import inspect
 import torch
 
 from shiftbench.encoders.backbones import build_backbone
+from shiftbench.encoders.precision import channels_last
 from shiftbench.errors import InputError
 from shiftbench.records import Dataset
 from shiftbench.registry import METHODS
@@ -54,7 +55,7 @@ def build_method(options: Options, data: Dataset, k: int, size: int | None, devi
         backbone, compiled=options.compile, parts=options.accumulate
     )  # copies that the method made stay as they are
     method.precision = PRECISIONS[options.precision]
-    return method.to(memory_format=torch.channels_last)
+    return channels_last(method)
 
 
 def _check_batch(options: Options, data: Dataset) -> None:

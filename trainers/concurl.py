@@ -9,7 +9,7 @@ published run has 0, 1, 1. An older version, arXiv 2010.01245, had BYOL's loss a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -78,7 +78,7 @@ class _Lengths(torch.autograd.Function):
     def forward(ctx: Any, z: torch.Tensor, stacked: torch.Tensor, count: int) -> torch.Tensor:
         mapped = (z @ stacked.t()).view(len(z), count, -1)
         exact = torch.promote_types(mapped.dtype, torch.float32)
-        lengths = torch.linalg.vector_norm(mapped, dim=2, dtype=exact).clamp_min_(1e-12)
+        lengths: torch.Tensor = torch.linalg.vector_norm(mapped, dim=2, dtype=exact).clamp_min_(1e-12)
         ctx.save_for_backward(mapped, lengths, stacked)
         return lengths
 
@@ -94,7 +94,8 @@ def _lengths(z: torch.Tensor, stacked: torch.Tensor, count: int) -> torch.Tensor
     kind = z.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else z.dtype
     with torch.autocast(kind, enabled=False):  # which would bring all B x M x P numbers to float32
-        return _Lengths.apply(z.to(dtype), stacked.to(dtype), count)
+        apply: Callable[..., torch.Tensor] = _Lengths.apply
+        return apply(z.to(dtype), stacked.to(dtype), count)
 
 
 def consensus_loss(
@@ -156,7 +157,8 @@ def random_transforms(
     """
     if kind == "diagonal":
         return torch.diag_embed(torch.randn(count, dim, generator=generator))
-    return torch.randn(count, projection_dim, dim, generator=generator) / projection_dim**0.5
+    projections: torch.Tensor = torch.randn(count, projection_dim, dim, generator=generator) / projection_dim**0.5
+    return projections
 
 
 class ConCURL(Method):

@@ -6,7 +6,7 @@ processes is the run of one, up to rounding, where BatchNorm's statistics are sh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -68,6 +68,9 @@ class _Summed(torch.autograd.Function):
         return _Summed.forward(ctx, gradients[0])
 
 
+summed: Callable[[torch.Tensor], torch.Tensor] = _Summed.apply
+
+
 def gathered(tensor: torch.Tensor) -> torch.Tensor:
     """The rows of all processes, in the order of their ranks; the tensor itself where there is one process.
 
@@ -84,7 +87,7 @@ def gathered(tensor: torch.Tensor) -> torch.Tensor:
     if processes.world() == 1:
         return tensor
     before, after = processes.rank() * len(tensor), (processes.world() - 1 - processes.rank()) * len(tensor)
-    return _Summed.apply(functional.pad(tensor, [0, 0] * (tensor.ndim - 1) + [before, after]))
+    return summed(functional.pad(tensor, [0, 0] * (tensor.ndim - 1) + [before, after]))
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
@@ -133,9 +136,9 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(input)
         axes = [axis for axis in range(input.ndim) if axis != 1]
         values = input.float()
-        mean = _Summed.apply(values.mean(axes)) / processes.world()
+        mean = summed(values.mean(axes)) / processes.world()
         centred = values - self._channels(mean, input)
-        variance = _Summed.apply(centred.square().mean(axes)) / processes.world()
+        variance = summed(centred.square().mean(axes)) / processes.world()
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
             count = processes.world() * input.numel() // input.shape[1]
             with torch.no_grad():

@@ -262,7 +262,8 @@ class Trainer:
         return terms
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.normalise(pixels).contiguous(memory_format=torch.channels_last)
+        pixels = self.normalise(pixels)
+        return pixels.contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _watch(self, epoch: int) -> dict[str, float | None]:

@@ -61,8 +61,8 @@ class Options:
         InputError: a value outside its range.
     """
 
-    method: dict
-    augmentation: dict
+    method: dict[str, Any]
+    augmentation: dict[str, Any]
     k: int | None
     backbone: str
     epochs: int

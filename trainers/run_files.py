@@ -137,7 +137,8 @@ def read_best(run: Path) -> dict[str, Any]:
 
 def _read(path: Path, advice: str) -> dict[str, Any]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return content
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise InputError(f"{str(path)!r} is damaged. {advice}") from error
 

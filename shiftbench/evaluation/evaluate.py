@@ -124,9 +124,9 @@ def evaluate(
         processes.leave()
         return Results.load(plan.folder)
     with processes.alone():
-        results = _write(plan, options, work, clock, {"started": started, "command": command})
+        written = _write(plan, options, work, clock, {"started": started, "command": command})
     processes.leave()
-    return results
+    return written
 
 
 def _write(plan: Plan, options: Options, work: Work | None, clock: Clock, run: record.Record) -> Results:

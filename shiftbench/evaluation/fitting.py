@@ -86,8 +86,13 @@ def cluster(plan: Plan, readout: Clustered, features: np.ndarray, k: int) -> Seq
 
 def references(clean: np.ndarray) -> References:
     """The metrics that compare with clean features, float32 (N, D). A metric that is a class is built from them once."""
-    comparing = {name: METRICS.load(name) for name, metric in METRICS.items() if "clean_features" in metric.needs}
-    return {name: target(clean) if isclass(target) else partial(target, clean) for name, target in comparing.items()}
+    bound: dict[str, Callable[..., float]] = {}
+    for name, metric in METRICS.items():
+        if "clean_features" in metric.needs:
+            target = METRICS.load(name)
+            function: Callable[..., Any] = target
+            bound[name] = function(clean) if isclass(target) else partial(function, clean)
+    return bound
 
 
 def _attempt(make: Callable[[], Any]) -> Any:
@@ -102,7 +107,8 @@ def _preparation(steps: Sequence[str], train: np.ndarray) -> Prepare:
 
     def unit(features: np.ndarray) -> np.ndarray:
         lengths = np.linalg.norm(features, axis=1, keepdims=True)
-        return features / np.maximum(lengths, np.finfo(np.float32).tiny)
+        scaled: np.ndarray = features / np.maximum(lengths, np.finfo(np.float32).tiny)
+        return scaled
 
     first = unit if "l2" in steps else np.asarray
     if "whiten" not in steps:

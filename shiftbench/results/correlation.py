@@ -87,7 +87,8 @@ class RankCorrelations:
 
     def _quadratic(self, between: Values) -> Values:
         """float64 (..., 1 + B): a quantity (..., groups, groups) summed over all pairs of resampled points."""
-        return ((between @ self._weights) * self._weights).sum(axis=-2)
+        summed: Values = ((between @ self._weights) * self._weights).sum(axis=-2)
+        return summed
 
 
 def _quotient(products: Values, squares: Values) -> Values:

@@ -229,8 +229,9 @@ def _compared(
 
 def _centred(values: Values, observed: float) -> Values:
     """Moved to have the observed score as their mean; a resample without a value gets that score first."""
-    values = np.where(np.isfinite(values), values, observed)
-    return values - values.mean() + observed
+    known: Values = np.where(np.isfinite(values), values, observed)
+    centred: Values = known - known.mean() + observed
+    return centred
 
 
 @njit(nogil=True, cache=True)

@@ -185,7 +185,8 @@ def _bounds(resampled: np.ndarray) -> np.ndarray:
     below = places.astype(np.int64)
     low, high = (np.take_along_axis(values, i, axis=1) for i in (below, np.ceil(places).astype(np.int64)))
     share, between = places - below, high - low
-    return np.where(share < 0.5, low + between * share, high - between * (1 - share))
+    ends: np.ndarray = np.where(share < 0.5, low + between * share, high - between * (1 - share))
+    return ends
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,8 @@ def _weighted(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """(weights, conditions) means over the runs that have a condition."""
     known = np.isfinite(values)
     with np.errstate(invalid="ignore"):
-        return (weights @ np.where(known, values, 0)) / (weights @ known)
+        means: np.ndarray = (weights @ np.where(known, values, 0)) / (weights @ known)
+    return means
 
 
 @lru_cache(maxsize=256)
