@@ -207,7 +207,7 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
             return tuple(_convert(item, kind, name) for item, kind in zip(value, kinds, strict=True))
     elif hint is float and type(value) in (int, float):
         return float(value)
-    elif hint in (int, str, bool, dict) and type(value) is hint:  # type, since True is an int
+    elif (plain := origin or hint) in (int, str, bool, dict) and type(value) is plain:  # type, since True is an int
         return value
     wanted = hint.__name__ if inspect.isclass(hint) and origin is None else hint
     raise InputError(f"{name}={value!r} should be {wanted}.")

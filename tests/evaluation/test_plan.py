@@ -57,7 +57,7 @@ def names(colours):
         {"protocols": ["refit"]},
         {"settings": {"limit": 21}},
     ],
-    ids=str,
+    ids=lambda change: "-".join(change),
 )
 def test_what_names_a_cell_but_not_its_images(names, change):
     key, about = names()
