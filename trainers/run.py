@@ -12,6 +12,8 @@ import torch
 
 from shiftbench.configs import compose
 from shiftbench.encoders.run_folder import DESCRIPTION
+from shiftbench.errors import InputError
+from shiftbench.registry import BACKBONES, DATASETS, METHODS
 from shiftbench.runtime import processes
 from shiftbench.runtime.console import progress, say
 from shiftbench.trainers import run_files
@@ -20,6 +22,13 @@ from shiftbench.trainers.distributed import join
 from shiftbench.trainers.engine import Trainer
 from shiftbench.trainers.health import enough_memory
 from shiftbench.trainers.options import check_config
+
+CODE_NAMES: Mapping[tuple[str, ...], Mapping[str, Any]] = {
+    ("data", "name"): DATASETS,
+    ("trainer", "backbone"): BACKBONES,
+    ("trainer", "method", "name"): METHODS,
+}
+"""Where a configuration names code, and the names that are ours."""
 
 
 def train(method: str = "concurl", data: str = "digits", overrides: Sequence[str] = ()) -> Path:
@@ -64,7 +73,8 @@ def fit(config: Mapping[str, Any]) -> Path:
     """
     run = Path(config["resume"]) if config.get("resume") else None
     if run is not None:
-        config = run_files.read_config(run)
+        typed, config = config, run_files.read_config(run)
+        _refuse_code(run, config, typed)
         if (run / DESCRIPTION).is_file():
             if not processes.rank():
                 say(f"{run} is already finished; nothing is left to train.")
@@ -88,6 +98,28 @@ def fit(config: Mapping[str, Any]) -> Path:
         trainer.save_encoder(run)
     processes.leave()
     return run
+
+
+def _refuse_code(run: Path, config: Mapping[str, Any], typed: Mapping[str, Any]) -> None:
+    """Whoever wrote the folder must not choose what code is run: names outside the registry are typed again.
+
+    Raises:
+        InputError: the folder names code that the user did not.
+    """
+    for keys, known in CODE_NAMES.items():
+        theirs, ours = _value(config, keys), _value(typed, keys)
+        if isinstance(theirs, str) and ":" in theirs and theirs not in known and theirs != ours:
+            option = ".".join(keys)
+            raise InputError(
+                f"{str(run)!r} was trained with {option}={theirs}, code that is not part of shiftbench. If you trust it, "
+                f"name it yourself: shiftbench train resume={run} ++{option}={theirs}"
+            )
+
+
+def _value(config: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        config = config.get(key) if isinstance(config, Mapping) else None
+    return config
 
 
 @contextmanager

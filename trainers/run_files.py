@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from shiftbench.errors import InputError
 from shiftbench.records import atomic_path, write_text
+from shiftbench.runtime.plain_yaml import dump_yaml, read_yaml
 from shiftbench.runtime.provenance import hardware, versions
 
 CONFIG, CHECKPOINT, BEST, METRICS, RECORD = "config.yaml", "checkpoint.pt", "best.pt", "metrics.csv", "run.json"
@@ -47,7 +47,7 @@ def create(config: Mapping[str, Any], method: str, data: str) -> Path:
             break
         except FileExistsError:  # another run began in the same second
             run = base.with_name(f"{base.name}_{number}")
-    write_text(run / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
+    write_text(run / CONFIG, dump_yaml(dict(config)))
     return run
 
 
@@ -55,16 +55,16 @@ def read_config(run: Path) -> dict[str, Any]:
     """The configuration of an existing run.
 
     Raises:
-        InputError: this is no run folder.
+        InputError: this is no run folder, or its configuration is damaged.
     """
     try:
-        config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
+        config = read_yaml(run / CONFIG)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(
             f"Cannot resume {str(run)!r}: there is no {CONFIG} in it, so it is not a run folder."
         ) from error
-    except yaml.YAMLError as error:
-        raise InputError(f"Cannot resume {str(run)!r}: its {CONFIG} is damaged.") from error
+    except InputError as error:
+        raise InputError(f"Cannot resume {str(run)!r}: {error}") from error
     if not isinstance(config, dict):
         raise InputError(f"Cannot resume {str(run)!r}: its {CONFIG} is damaged.")
     return config

@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 import torch
-import yaml
 
 from shiftbench.data import duplicates
 from shiftbench.data.arrays import read_npz
@@ -22,6 +21,7 @@ from shiftbench.images import SUFFIXES, ImageFiles, Images, resize
 from shiftbench.records import Condition, Dataset, Sample, Shift
 from shiftbench.registry import CORRUPTIONS, SHIFTS
 from shiftbench.runtime.console import say
+from shiftbench.runtime.plain_yaml import read_yaml
 
 OPTIONS = ("classes", "name", "paired")
 
@@ -168,8 +168,8 @@ def _is_index(name: str, dataset: Dataset) -> bool:
 
 def _read_map(path: Path) -> Mapping[str, str | None]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = read_yaml(path)
+    except (OSError, InputError) as error:
         raise InputError(f"Cannot read the class map {str(path)!r} ({' '.join(str(error).split())}).") from error
     if not isinstance(content, dict) or any(isinstance(value, dict | list) for value in content.values()):
         raise InputError(f"The class map {str(path)!r} must hold lines `their class: class or id of the data set`.")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors.torch import save_file
 from torch import nn
 
@@ -19,9 +18,9 @@ from shiftbench.encoders.state_dict import fill
 from shiftbench.errors import InputError
 from shiftbench.records import atomic_path, sha256, write_text
 from shiftbench.registry import BACKBONES
+from shiftbench.runtime.plain_yaml import dump_yaml, read_yaml
 
 WEIGHTS, DESCRIPTION = "encoder.safetensors", "encoder.yaml"
-DESCRIPTION_LIMIT = 1 << 20  # bytes; ours have a few hundred
 
 
 def save_encoder(
@@ -70,7 +69,7 @@ def save_encoder(
         "train": dict(train),
         "sha256": sha256(folder / WEIGHTS),
     }
-    write_text(folder / DESCRIPTION, yaml.dump(description, Dumper=_Dumper, sort_keys=False))
+    write_text(folder / DESCRIPTION, dump_yaml(description))
 
 
 def load_run(folder: Path, *, device: torch.device, arch: str | None = None) -> Encoder:
@@ -143,29 +142,11 @@ def trained_on(folder: Path) -> str:
     return str(about.get("train", {}).get("data", "digits")) if isinstance(about, dict) else "digits"
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain values without aliases: with aliases, a few lines could stand for gigabytes."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed")
-        return super().compose_node(parent, index)
-
-
-class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
 def _description(folder: Path) -> Any:
-    file = folder / DESCRIPTION
     try:
-        if file.stat().st_size > DESCRIPTION_LIMIT:
-            raise yaml.YAMLError(f"{file.stat().st_size:,} bytes")
-        return yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{str(file)!r} is damaged ({reason}). Train again or restore it.") from error
+        return read_yaml(folder / DESCRIPTION)
+    except InputError as error:
+        raise InputError(f"{error} Train again or restore it.") from error
 
 
 def _part(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -186,6 +186,55 @@ def test_a_damaged_configuration_is_one_clear_line(tmp_path, tiny, content):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"a: \x00", b"a: !!python/object/apply:os.system [x]", b"a: &x 1\nb: *x"]
+)
+def test_bad_bytes_and_tags_are_one_clear_line(tmp_path, tiny, content):
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        fit({**tiny(), "resume": str(tmp_path)})
+
+
+CODE = [
+    ("data", {"name": "subprocess:check_output", "args": "touch ran", "shell": True}),
+    ("trainer.backbone", "canary:net"),
+    ("trainer.method", {"name": "canary:Method"}),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), CODE, ids=[place for place, _ in CODE])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_strangers_run_folder_runs_nothing(tmp_path, tiny, monkeypatch, place, value, finished):
+    """What it names outside the registry must be named again by whoever resumes it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "canary.py").write_text("from pathlib import Path\nPath('ran').touch()\nnet = Method = print\n")
+    config = tiny()
+    *path, last = place.split(".")
+    inner = config
+    for key in path:
+        inner = inner[key]
+    inner[last] = value
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    if finished:
+        (run / "encoder.yaml").touch()
+    with pytest.raises(InputError, match="code that is not part of shiftbench"):
+        fit({**tiny(), "resume": str(run)})
+    assert not (tmp_path / "ran").exists()
+
+
+def test_code_that_the_user_names_again_is_resumed(tmp_path, tiny, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mynet.py").write_text("from shiftbench.encoders.backbones import small_cnn as net\n")
+    config = tiny("trainer.backbone=mynet:net")
+    stopped = stopped_run(config, monkeypatch, 1)
+    with pytest.raises(InputError, match=r"\+\+trainer.backbone=mynet:net"):
+        fit({**tiny(), "resume": str(stopped)})
+    assert fit({**config, "resume": str(stopped)}) == stopped
+
+
 def test_a_checkpoint_holds_tensors_and_plain_values_only(tiny):
     run = fit(tiny("trainer.epochs=1"))
     state = torch.load(run / "checkpoint.pt", weights_only=True)
