@@ -25,7 +25,7 @@ import shiftbench
 from shiftbench.configs import compose
 from shiftbench.encoders.run_folder import DESCRIPTION
 from shiftbench.results.tables import Results
-from shiftbench.trainers.run import read_config
+from shiftbench.trainers.run_files import read_config
 
 METHODS = ("concurl", "idfd", "drc", "decl", "npid", "simclr", "byol", "cc")
 # The network a core can train in minutes, and half of the recipe's batch, so that few epochs have twice the steps.

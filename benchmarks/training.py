@@ -37,7 +37,7 @@ from shiftbench.encoders.backbones import build_backbone
 from shiftbench.encoders.precision import fast_copy
 from shiftbench.registry import METHODS
 from shiftbench.runtime.compat import torchvision
-from shiftbench.trainers.augment import Augmentation, Draws
+from shiftbench.trainers.augment import Augmentation, ViewRng
 from shiftbench.trainers.concurl import consensus_loss, random_transforms, sinkhorn
 from shiftbench.trainers.engine import Trainer
 from shiftbench.trainers.instance import InstanceBank, nce_loss
@@ -216,9 +216,9 @@ def views(watch: Watch) -> None:
 
     def ours() -> None:
         for start in range(0, len(images), BATCH):
-            draws = Draws.seeded(start, BATCH)
+            rng = ViewRng.seeded(start, BATCH)
             for view in (0, 1):
-                (augment(images[start : start + BATCH], view, draws) - mean) / std
+                (augment(images[start : start + BATCH], view, rng) - mean) / std
 
     name = f"two views of {len(images)} images of 32 px"
     watch.compare(name, plain, (f"{BATCH} at once", ours))
@@ -258,7 +258,7 @@ def random_images(count: int) -> torch.Tensor:
 def step(watch: Watch) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = engine("concurl", Path(folder), "cpu", "preset=paper", f"trainer.batch={BATCH}")
-    index, draws = torch.arange(BATCH), Draws.seeded(0, BATCH)
+    index, rng = torch.arange(BATCH), ViewRng.seeded(0, BATCH)
     pixels = trainer.images[index]
     method = METHODS.load("concurl")(build_backbone("resnet18_cifar"), samples=IMAGES, k=K)
     optimizer = torch.optim.SGD(method.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, foreach=False)
@@ -284,7 +284,7 @@ def step(watch: Watch) -> None:
         bank.update(features.detach(), index)
 
     def ours() -> None:
-        trainer._step(index, pixels, draws)
+        trainer._step(index, pixels, rng)
 
     watch.compare("ConCURL step, ResNet-18, B = 128", plain, ("bfloat16", ours))
 
@@ -338,15 +338,15 @@ def methods(device: torch.device, batch: int) -> None:
 def measured(trainer: Trainer, rate: float) -> None:
     """One line about a method's steps."""
     batch, device, numbers = trainer.options.batch, trainer.device, range(trainer.method.views)
-    index, draws = torch.arange(batch, device=device), Draws.seeded(0, batch, device)
+    index, rng = torch.arange(batch, device=device), ViewRng.seeded(0, batch, device)
     pixels = trainer.images[index]
 
     def step() -> None:
-        trainer._step(index, pixels, draws)
+        trainer._step(index, pixels, rng)
 
     def augment() -> None:
         for view in numbers:
-            trainer.augment(pixels, view, draws)
+            trainer.augment(pixels, view, rng)
 
     with FlopCounterMode(display=False) as work:
         step()

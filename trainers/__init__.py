@@ -1,6 +1,5 @@
 """Training: from images without labels to an encoder. One file per method."""
 
-from shiftbench.trainers.engine import fit
-from shiftbench.trainers.train import train
+from shiftbench.trainers.run import fit, train
 
 __all__ = ["fit", "train"]

@@ -1,4 +1,7 @@
-"""Random views of whole batches, on the device the images are on, with parameters of their own for every image."""
+"""Random views of whole batches, on the device of the images, each image with its own random parameters.
+
+Written here since torchvision's transforms give all images of a batch the same parameters.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,26 @@ import torch
 from torch.nn import functional
 
 from shiftbench.errors import InputError
+from shiftbench.trainers.ranges import above_zero, at_least, require, rising, within
 
-Range = tuple[float, float]
+Interval = tuple[float, float]
 
 RATIO = (3 / 4, 4 / 3)  # aspect ratios of a crop
 ATTEMPTS = 10  # to draw a crop that fits
 
 
 @dataclass
-class Draws:
-    """Where the randomness of views comes from: one row of numbers for each image of a step.
+class ViewRng:
+    """The random numbers of the views of one step: each image has its own.
 
-    Numbers are drawn for all images of the step, of which this process may hold only some: what happens to an image
-    does not depend on how many processes share the work.
+    Numbers are drawn for all images of the step, also for those of other processes. So the views of an image do not
+    depend on how many processes share the work.
 
     Attributes:
-        generator: of the numbers, on the images' device.
-        orders: of the orders of operations, on the CPU, so that nothing waits for the device.
-        count: images of the step, in all processes.
-        rows: those of this process.
+        generator: draws the numbers, on the images' device.
+        orders: draws the orders of operations, on the CPU, so that nothing waits for the device.
+        count: number of images in the step, in all processes.
+        rows: which of these images are in this process.
     """
 
     generator: torch.Generator
@@ -37,18 +41,18 @@ class Draws:
     rows: slice
 
     @classmethod
-    def seeded(cls, seed: int, count: int, device: torch.device | str = "cpu") -> Draws:
-        """Draws for ``count`` images, all in this process."""
+    def seeded(cls, seed: int, count: int, device: torch.device | str = "cpu") -> ViewRng:
+        """The random numbers for ``count`` images, all in this process."""
         generator, orders = (torch.Generator(place).manual_seed(seed) for place in (device, "cpu"))
         return cls(generator, orders, count, slice(None))
 
     def uniform(self, number: int, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
-        """float32 (number, B) for this process's B images."""
+        """Uniform numbers: float32 (number, B) for the B images of this process."""
         values = torch.empty(number, self.count, device=self.generator.device)
         return values.uniform_(low, high, generator=self.generator)[:, self.rows]
 
     def order(self, number: int) -> list[int]:
-        """0..number-1 in a random order, one for all images."""
+        """0..number-1 in a random order, the same for all images."""
         return torch.randperm(number, generator=self.orders).tolist()
 
 
@@ -60,19 +64,18 @@ class Augmentation:
     antialiased), ColorJitter, RandomGrayscale, GaussianBlur and RandomHorizontalFlip, with one exception: the four
     jitter operations come in one random order per batch rather than per image.
 
-    An encoder trained with a benchmark corruption is scored on what it was taught. Jitter moves brightness and
-    contrast, and blur is one of the corruptions: both belong to published recipes of natural images, and a recipe of
-    ours leaves them out. Nothing here adds noise, warps elastically, pixelates or compresses.
+    An encoder that was trained with a corruption of the benchmark would be scored on what it was taught. Jitter moves
+    brightness and contrast, and blur is one of the corruptions: published recipes of natural images have both, our
+    own recipes leave them out. Nothing here adds noise, warps elastically, pixelates or compresses.
 
     Args:
         size: height and width of the views; None = those of the images.
         crop: range of the crop's share of the image area, aspect ratio within 3/4..4/3; None = no crop.
         zoom: range of the affine map's enlargement, drawn on a log scale.
-        stretch: the two axes are zoomed apart by up to this factor.
+        stretch: largest factor between the zooms of the two axes.
         degrees: rotation, up to this angle either way.
         shear: up to this angle in degrees either way.
-        translate: up to this share of the image size, either way and axis. What comes in from outside is
-            black.
+        translate: up to this share of the image size, either way on both axes. What comes in from outside is black.
         jitter: strength of brightness, contrast, saturation and hue jitter: factors are drawn from 1 +-
             strength, the hue shift from +-strength turns.
         jitter_chance: probability that an image is jittered at all.
@@ -90,8 +93,8 @@ class Augmentation:
     """
 
     size: int | None = None
-    crop: Range | None = None
-    zoom: Range = (1.0, 1.0)
+    crop: Interval | None = None
+    zoom: Interval = (1.0, 1.0)
     stretch: float = 1.0
     degrees: float = 0.0
     shear: float = 0.0
@@ -103,36 +106,31 @@ class Augmentation:
     grayscale_first: bool = True
     blur: float = 0.0
     blur_kernel: int = 23
-    blur_sigma: Range = (0.1, 2.0)
+    blur_sigma: Interval = (0.1, 2.0)
     flip: float = 0.0
     clean: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        chances = ("jitter_chance", "second_view", "grayscale", "blur", "flip")
-        ranges = {
-            "size must be at least 8 pixels": self.size is None or self.size >= 8,
-            "crop must rise within 0..1": self.crop is None or 0 < self.crop[0] <= self.crop[1] <= 1,
-            "zoom must rise above 0": 0 < self.zoom[0] <= self.zoom[1],
-            "stretch must be at least 1": self.stretch >= 1,
-            "shear must be within 0..89 degrees": 0 <= self.shear < 90,
-            "jitter must be within 0..1, and 0..0.5 for hue": all(0 <= s <= 1 for s in self.jitter)
-            and self.jitter[3] <= 0.5,
-            "blur_kernel must be odd and at least 3": self.blur_kernel >= 3 and self.blur_kernel % 2 == 1,
-            "blur_sigma must rise above 0": 0 < self.blur_sigma[0] <= self.blur_sigma[1],
-            "clean must be numbers of views, from 0": all(view >= 0 for view in self.clean),
-            **{f"{name} must be within 0..1": 0 <= getattr(self, name) <= 1 for name in chances},
-        }
-        for rule, kept in ranges.items():
-            if not kept:
-                raise InputError(f"trainer.augmentation: {rule}, got {getattr(self, rule.split()[0])}.")
+        where = "trainer.augmentation."
+        at_least(8, where, size=self.size)
+        above_zero(where, crop=self.crop, zoom=self.zoom, blur_sigma=self.blur_sigma)
+        at_least(1, where, stretch=self.stretch)
+        within(0, 1, where, crop=self.crop, jitter=self.jitter, jitter_chance=self.jitter_chance)
+        within(0, 1, where, second_view=self.second_view, grayscale=self.grayscale, blur=self.blur, flip=self.flip)
+        at_least(3, where, blur_kernel=self.blur_kernel)
+        at_least(0, where, clean=self.clean)
+        rising(where, crop=self.crop, zoom=self.zoom, blur_sigma=self.blur_sigma)
+        require(0 <= self.shear < 90, where + "shear", self.shear, "at least 0 and below 90 degrees")
+        require(self.jitter[3] <= 0.5, where + "jitter", self.jitter, "at most 0.5 for hue, the last of them")
+        require(self.blur_kernel % 2 == 1, where + "blur_kernel", self.blur_kernel, "odd")
 
-    def __call__(self, images: torch.Tensor, view: int, draws: Draws) -> torch.Tensor:
+    def __call__(self, images: torch.Tensor, view: int, rng: ViewRng) -> torch.Tensor:
         """Draw one view of each image.
 
         Args:
             images: uint8 (B, 3, H, W).
             view: 0 for the first view, 1 for the second, ...
-            draws: where all randomness comes from.
+            rng: the random numbers.
 
         Returns:
             float32 (B, 3, size, size), values 0..255.
@@ -143,21 +141,21 @@ class Augmentation:
         height, width = images.shape[-2:]
         size = (self.size or height, self.size or width)
         if self.crop or self.flip or size != (height, width):
-            boxes = crop_boxes(height, width, self.crop, draws) if self.crop else _whole(pixels)
-            mirrored = draws.uniform(1)[0] < self.flip if self.flip else None
+            boxes = crop_boxes(height, width, self.crop, rng) if self.crop else _whole(pixels)
+            mirrored = rng.uniform(1)[0] < self.flip if self.flip else None
             pixels = resized_crop(pixels, boxes, size, mirrored)
         if self.zoom != (1, 1) or self.stretch > 1 or self.degrees or self.shear or self.translate:
-            grid = functional.affine_grid(self._affine_maps(draws), list(pixels.shape), align_corners=False)
+            grid = functional.affine_grid(self._affine_maps(rng), list(pixels.shape), align_corners=False)
             pixels = functional.grid_sample(pixels, grid, align_corners=False)
         if self.grayscale and self.grayscale_first:
-            pixels = self._decoloured(pixels, draws)
+            pixels = self._decoloured(pixels, rng)
         if any(self.jitter):
             strengths = [strength * (self.second_view if view else 1) for strength in self.jitter]
-            pixels = color_jitter(pixels, strengths, draws, self.jitter_chance)
+            pixels = color_jitter(pixels, strengths, rng, self.jitter_chance)
         if self.grayscale and not self.grayscale_first:
-            pixels = self._decoloured(pixels, draws)
+            pixels = self._decoloured(pixels, rng)
         if self.blur:
-            chosen, spread = draws.uniform(1)[0] < self.blur, draws.uniform(1, *self.blur_sigma)[0]
+            chosen, spread = rng.uniform(1)[0] < self.blur, rng.uniform(1, *self.blur_sigma)[0]
             pixels = gaussian_blur(pixels, torch.where(chosen, spread, 0), self.blur_kernel)
         return pixels
 
@@ -168,13 +166,13 @@ class Augmentation:
             return pixels
         return resized_crop(pixels, _whole(pixels), (size, size))
 
-    def _decoloured(self, pixels: torch.Tensor, draws: Draws) -> torch.Tensor:
-        keep = (draws.uniform(1)[0] >= self.grayscale).float()
+    def _decoloured(self, pixels: torch.Tensor, rng: ViewRng) -> torch.Tensor:
+        keep = (rng.uniform(1)[0] >= self.grayscale).float()
         return torch.lerp(luma(pixels), pixels, keep.view(-1, 1, 1, 1))
 
-    def _affine_maps(self, draws: Draws) -> torch.Tensor:
+    def _affine_maps(self, rng: ViewRng) -> torch.Tensor:
         """float32 (B, 2, 3): output positions to input positions, rotation @ shear @ scale and an offset."""
-        angle, shear, zoom, stretch, across, down = draws.uniform(6, -1, 1)
+        angle, shear, zoom, stretch, across, down = rng.uniform(6, -1, 1)
         angle, tan = angle * math.radians(self.degrees), torch.tan(shear * math.radians(self.shear))
         low, high = (math.log(bound) for bound in self.zoom)
         zoom = torch.exp((low + high) / 2 + zoom * (high - low) / 2)
@@ -185,21 +183,20 @@ class Augmentation:
         return torch.stack(rows, dim=1).view(-1, 2, 3)
 
 
-def crop_boxes(height: int, width: int, scale: Range, draws: Draws, ratio: Range = RATIO) -> torch.Tensor:
+def crop_boxes(height: int, width: int, scale: Interval, rng: ViewRng, ratio: Interval = RATIO) -> torch.Tensor:
     """Crops of random area and aspect ratio, whole pixels, as torchvision's RandomResizedCrop draws them.
 
     Returns:
-        float32 (B, 4): top, left, height, width. Where ten draws find no crop that fits, the largest central
-        one.
+        float32 (B, 4): top, left, height, width. Where none of ten random crops fits, the largest central crop.
     """
-    area = height * width * draws.uniform(ATTEMPTS, *scale)
-    aspect = draws.uniform(ATTEMPTS, math.log(ratio[0]), math.log(ratio[1])).exp()
+    area = height * width * rng.uniform(ATTEMPTS, *scale)
+    aspect = rng.uniform(ATTEMPTS, math.log(ratio[0]), math.log(ratio[1])).exp()
     tall, wide = (area / aspect).sqrt().round(), (area * aspect).sqrt().round()
     fits = (tall > 0) & (tall <= height) & (wide > 0) & (wide <= width)
-    first, found = fits.float().argmax(dim=0, keepdim=True), fits.any(dim=0)
-    tall = torch.where(found, tall.gather(0, first)[0], float(min(height, round(width / ratio[0]))))
-    wide = torch.where(found, wide.gather(0, first)[0], float(min(width, round(height * ratio[1]))))
-    down, across = torch.where(found, draws.uniform(2), 0.5)
+    first, any_fits = fits.float().argmax(dim=0, keepdim=True), fits.any(dim=0)
+    tall = torch.where(any_fits, tall.gather(0, first)[0], float(min(height, round(width / ratio[0]))))
+    wide = torch.where(any_fits, wide.gather(0, first)[0], float(min(width, round(height * ratio[1]))))
+    down, across = torch.where(any_fits, rng.uniform(2), 0.5)
     top, left = (down * (height - tall + 1)).floor(), (across * (width - wide + 1)).floor()
     return torch.stack([top.minimum(height - tall), left.minimum(width - wide), tall, wide], dim=1)
 
@@ -216,7 +213,7 @@ def resized_crop(
 ) -> torch.Tensor:
     """Cut one box out of each image and bring it to a size, bilinearly and antialiased.
 
-    Both axes are small matrices per image, so that the batch is two products; mirroring turns one of them round.
+    Each axis is a small matrix per image, so that the whole batch takes two products. Mirroring reverses one of them.
 
     Args:
         images: float (B, C, H, W).
@@ -240,7 +237,7 @@ def _bilinear(
 ) -> torch.Tensor:
     """float (B, size, source): the weights of the source's pixels in each of the target's, rows sum to 1.
 
-    A triangle as wide as two pixels of the coarser of both grids; what it covers outside the box does not count.
+    The weights are a triangle, as wide as two pixels of the coarser grid. What lies outside the box has weight 0.
     """
     scale = (length / size)[:, None, None]
     centres = start[:, None, None] + scale * (torch.arange(size, device=start.device)[:, None] + 0.5)
@@ -253,22 +250,22 @@ def _bilinear(
     return weights / weights.sum(dim=2, keepdim=True)
 
 
-def color_jitter(images: torch.Tensor, strengths: Sequence[float], draws: Draws, chance: float = 1.0) -> torch.Tensor:
+def color_jitter(images: torch.Tensor, strengths: Sequence[float], rng: ViewRng, chance: float = 1.0) -> torch.Tensor:
     """Jitter brightness, contrast, saturation and hue, each image by its own factors, in one order per batch.
 
     Args:
         images: float (B, 3, H, W), values 0..255.
         strengths: of the four; factors come from 1 +- strength, the hue shift from +-strength turns.
-        draws: where factors and order come from.
+        rng: the random numbers.
         chance: probability that an image is jittered.
 
     Returns:
         float (B, 3, H, W), values 0..255.
     """
-    shifts = draws.uniform(4, -1, 1)
+    shifts = rng.uniform(4, -1, 1)
     if chance < 1:
-        shifts = shifts * (draws.uniform(1) < chance)
-    for operation in draws.order(4):
+        shifts = shifts * (rng.uniform(1) < chance)
+    for operation in rng.order(4):
         if not strengths[operation]:
             continue
         shift = (shifts[operation] * strengths[operation]).view(-1, 1, 1, 1)
@@ -323,7 +320,7 @@ def _differ(larger: torch.Tensor, smaller: torch.Tensor) -> torch.Tensor:
 def gaussian_blur(images: torch.Tensor, sigma: torch.Tensor, kernel: int) -> torch.Tensor:
     """Blur each image by its own Gaussian, cut to ``kernel`` pixels, the image mirrored at its border.
 
-    Both axes are small matrices per image, as in :func:`resized_crop`.
+    Each axis is a small matrix per image, as in :func:`resized_crop`.
 
     Args:
         images: float (B, C, H, W).

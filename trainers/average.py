@@ -12,16 +12,19 @@ from shiftbench.trainers.base import Method
 
 
 def encoder_state(method: Method) -> dict[str, torch.Tensor]:
-    """Weights and statistics of what is saved, backbone and heads; they stay the method's own tensors."""
+    """Weights and statistics of backbone and heads, which are saved: the method's own tensors, no copies."""
     return {name: value for name, value in method.state_dict().items() if name.startswith(("backbone.", "heads."))}
 
 
 class WeightAverage:
-    """An exponential moving average over the steps of what is saved of a method.
+    """An exponential moving average, over the steps, of those weights of a method that are saved.
+
+    Written here since torch's AveragedModel copies the whole module: the memory banks as well, and a forward pass that
+    :func:`shiftbench.trainers.network.prepare` has bound to the original's weights.
 
     Args:
         method: on its device.
-        decay: how much of the average a step keeps; in the first steps less, (1 + step) / (10 + step), so that the
+        decay: share of the average that a step keeps. The first steps keep less, (1 + step) / (10 + step), so that the
             weights from before the training are soon forgotten.
     """
 
@@ -34,18 +37,18 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights after a step."""
+        """Add the weights after a step to the average."""
         self.step += 1
         weight = 1 - min(self.decay, (1 + self.step) / (10 + self.step))
         floating = [name for name, value in self._live.items() if value.is_floating_point()]
-        means, values = ([held[name] for name in floating] for held in (self._mean, self._live))
+        means, values = ([state[name] for name in floating] for state in (self._mean, self._live))
         torch._foreach_lerp_(means, values, weight)
         for name in self._live.keys() - set(floating):  # BatchNorm's count of batches
             self._mean[name].copy_(self._live[name])
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The method has the average for its weights inside the block."""
+        """Inside the block the averages are the method's weights."""
         self._swap()
         try:
             yield
@@ -55,10 +58,10 @@ class WeightAverage:
     @torch.no_grad()
     def _swap(self) -> None:
         for name, value in self._live.items():
-            other = self._mean[name]
-            kept = value.clone()
-            value.copy_(other)
-            other.copy_(kept)
+            mean = self._mean[name]
+            before = value.clone()
+            value.copy_(mean)
+            mean.copy_(before)
         self._method.complete()
 
     def state_dict(self) -> dict[str, Any]:

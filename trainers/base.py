@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import distributed, nn
+from torch import nn
 
 from shiftbench.errors import InputError
+from shiftbench.trainers.distributed import gathered
 
 
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
@@ -17,44 +18,13 @@ def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def gathered(tensor: torch.Tensor) -> torch.Tensor:
-    """The rows of all ranks, in the order of the ranks; the tensor itself where there is one process.
-
-    A loss of gathered rows is the loss of the whole batch on every rank. Its gradient flows back to the rows of this
-    rank, summed over the ranks, so that the mean over the ranks of a parameter's gradients is the whole batch's.
-
-    Args:
-        tensor: (B, ...), of equal shape on every rank.
-
-    Returns:
-        (ranks * B, ...).
-    """
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
-        return tensor
-    return _Gathered.apply(tensor)
-
-
-class _Gathered(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
-        parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(parts, tensor.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        total = gradients[0].contiguous().clone()
-        distributed.all_reduce(total)
-        return total.chunk(distributed.get_world_size())[distributed.get_rank()]
-
-
 class Method(nn.Module, ABC):
     """A way to learn features from unlabelled images: a backbone, heads on top of it, and a loss.
 
-    A subclass takes its hyper-parameters as annotated keyword-only arguments after ``samples`` and ``k``;
-    they are what ``trainer.method.*`` may set. It fills ``heads`` and writes :meth:`losses`. All state that a
-    resumed run needs (memory banks, fixed projections) is in parameters and buffers. Random draws in
-    :meth:`losses` come from torch's global generator, which the engine seeds anew for each epoch.
+    A subclass takes its hyper-parameters as annotated keyword-only arguments: they are what ``trainer.method.*`` may
+    set. It passes the others on (``**base``), fills ``heads`` and writes :meth:`losses`. All state that a resumed run
+    needs (memory banks, fixed projections) is in parameters and buffers. Random numbers in :meth:`losses` come from
+    torch's global generator, which the engine seeds anew for each epoch.
 
     Args:
         backbone: normalised float images (B, 3, H, W) -> (B, backbone.feature_dim).
@@ -64,8 +34,8 @@ class Method(nn.Module, ABC):
     Attributes:
         views: how many views of each image :meth:`losses` wants.
         clusters: whether the loss compares clusters over the batch, which then must have at least k images.
-        heads: what is saved with the encoder, :class:`~shiftbench.encoders.backbones.Head` by name; the first
-            is its default feature. The one called ``cluster`` gives (B, k) scores whose largest names the cluster.
+        heads: what is saved with the encoder, :class:`~shiftbench.encoders.backbones.Head` by name; the first is its
+            default feature. A head called ``cluster`` gives scores (B, k), the largest of which names the cluster.
         precision: what :meth:`encode` computes in; set by the engine.
         progress: share of the training's steps that are done, 0..1; set by the engine before each step.
         diagnostics: detached scalars about the last step that are no part of the loss, such as the smallest and the
@@ -102,9 +72,9 @@ class Method(nn.Module, ABC):
             return (self.backbone if backbone is None else backbone)(images).float()
 
     def hidden(self, views: Sequence[torch.Tensor], backbone: nn.Module | None = None) -> list[torch.Tensor]:
-        """:meth:`encode` of each view, with the rows of all ranks, so that heads and losses see the whole batch.
+        """:meth:`encode` of each view, with the rows of all processes, so that heads and losses see the whole batch.
 
-        Each view goes through the network by itself, so that BatchNorm sees one view at a time.
+        Each view is a forward pass of its own, so that BatchNorm never mixes views.
         """
         return [gathered(self.encode(view, backbone)) for view in views]
 
@@ -113,8 +83,8 @@ class Method(nn.Module, ABC):
         """The weighted terms whose sum is the loss.
 
         Args:
-            views: ``self.views`` tensors, float (B, 3, H, W), normalised: augmentations of the same B images, this
-                rank's share of the batch.
+            views: ``self.views`` tensors, float (B, 3, H, W), normalised: augmentations of the same B images, which are
+                this process's share of the batch.
             index: int64 (B,), which training images these are.
 
         Returns:
@@ -123,7 +93,8 @@ class Method(nn.Module, ABC):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What the optimiser trains: dicts of ``params`` and ``lr_scale``, which multiplies the learning rate."""
-        return [{"params": [one for one in self.parameters() if one.requires_grad], "lr_scale": 1.0}]
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [{"params": trained, "lr_scale": 1.0}]
 
     def watch_masses(self, assignments: torch.Tensor) -> None:
         """Note the smallest and the largest share of a cluster; ``assignments`` is float (B, k), rows summing to 1."""
@@ -137,14 +108,14 @@ class Method(nn.Module, ABC):
             epoch: its number, from 0.
             epochs: how many there will be.
             images: gives all training images in their order, not augmented: batches of normalised float
-                (B, 3, H, W), the same on every rank.
+                (B, 3, H, W), the same in every process.
         """
 
     def before_step(self) -> None:
         """Called before each step's forward pass, without gradients (renormalise prototypes)."""
 
     def complete(self) -> None:
-        """Called after each optimiser step and whenever weights were replaced, without gradients: what follows from them."""
+        """Compute what follows from the weights: called after each optimiser step and after weights were replaced."""
 
     def after_step(self) -> None:
         """Called after each optimiser step, without gradients (update a memory bank)."""

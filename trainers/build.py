@@ -1,4 +1,4 @@
-"""What a configuration asks for: a method on its backbone, ready to be trained, and its optimiser."""
+"""From the options to a method on its backbone, ready to be trained, and its optimiser."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def build_method(options: Options, data: Dataset, k: int, size: int | None, devi
     Args:
         options: of the run.
         data: what it is trained on.
-        k: number of clusters; 0 where nobody said.
+        k: number of clusters; 0 where neither the data nor the user names one.
         size: height and width of its views; None = those of the images.
         device: where it is trained.
 
@@ -42,15 +42,17 @@ def build_method(options: Options, data: Dataset, k: int, size: int | None, devi
     kind = METHODS.load(parameters.pop("name", None) or "")
     if not (inspect.isclass(kind) and issubclass(kind, Method)):
         raise InputError(f"trainer.method.name={options.method['name']} is not a Method.")
-    known = bind(kind, parameters, "trainer.method", reserved=("samples", "k"))
-    method = kind(backbone, samples=count, k=k, **known).to(device)
+    chosen = bind(kind, parameters, "trainer.method", reserved=("samples", "k"))
+    method = kind(backbone, samples=count, k=k, **chosen).to(device)
     if method.clusters and options.batch < k:
         raise InputError(
-            f"{options.method['name']} shares each batch out among k={k} clusters: trainer.batch={k}, or more."
+            f"{options.method['name']} compares k={k} clusters within each batch: set trainer.batch={k}, or more."
         )
     if options.sync_bn:
         share_batch_norm(method)
-    prepare(backbone, compiled=options.compile, parts=options.accumulate)  # not the slow copies that a method made
+    prepare(
+        backbone, compiled=options.compile, parts=options.accumulate
+    )  # copies that the method made stay as they are
     method.precision = PRECISIONS[options.precision]
     return method.to(memory_format=torch.channels_last)
 
@@ -62,13 +64,13 @@ def _check_batch(options: Options, data: Dataset) -> None:
     least = 2 * options.accumulate
     if rest or share < least:
         raise InputError(
-            f"trainer.batch={options.batch} among {processes.world()} processes: all need as many images, and at least "
+            f"trainer.batch={options.batch} among {processes.world()} processes: all need equally many images, at least "
             f"{least}. Try trainer.batch={processes.world() * max(share, least)}."
         )
 
 
 def _check_size(options: Options, data: Dataset, size: int | None, smallest: int) -> None:
-    """A network's last feature map has a single position below ``smallest``."""
+    """Below ``smallest`` pixels the network's last feature map would be a single position."""
     height, width = (size, size) if size else data.train.images.shape[-2:]
     if height != width or height < smallest:
         raise InputError(
@@ -79,9 +81,10 @@ def _check_size(options: Options, data: Dataset, size: int | None, smallest: int
 
 
 def build_optimizer(options: Options, method: Method) -> torch.optim.Optimizer:
-    """Over the method's parameter groups, fused into one kernel where torch can do that.
+    """The optimiser of the method's parameter groups, fused into one kernel where torch can do that.
 
-    Not with float16: where the loss scaler skips the first step, torch's fused SGD goes on with momenta never written.
+    It is not fused with float16: if the loss scaler skips the first step, torch's fused SGD reads momenta that were
+    never written.
     """
     groups, decay = method.parameter_groups(), options.weight_decay
     fused = next(method.parameters()).device.type in ("cpu", "cuda") and options.precision != "float16"

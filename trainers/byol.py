@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional
 
 from shiftbench.encoders.backbones import Head
-from shiftbench.errors import InputError
 from shiftbench.trainers.base import Method, at_least_float32
+from shiftbench.trainers.ranges import above_zero, at_least, share
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -42,7 +42,7 @@ def follow(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
     torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), 1 - momentum)
 
 
-def slow_momentum(start: float, progress: float) -> float:
+def momentum_at(start: float, progress: float) -> float:
     """From ``start`` to 1 along a cosine (section 3.3); progress is the share of the training that is done."""
     return 1 - (1 - start) * (1 + math.cos(math.pi * progress)) / 2
 
@@ -53,7 +53,7 @@ class BYOL(Method):
     ``backbone`` and ``heads`` are the slow network's, which is the one that is saved; ``online`` is trained.
 
     Args:
-        backbone, samples, k: see :class:`Method`; k is not used in training.
+        backbone, base: see :class:`Method`; k is not used in training.
         momentum: of the slow network at the start.
         hidden_dim, instance_dim: widths of projector and predictor.
         predictor_lr: learning rate of the predictor relative to everything else's.
@@ -66,19 +66,16 @@ class BYOL(Method):
         self,
         backbone: Any,
         *,
-        samples: int,
-        k: int,
         momentum: float = 0.996,
         hidden_dim: int = 4096,
         instance_dim: int = 256,
         predictor_lr: float = 10.0,
+        **base: Any,
     ) -> None:
-        super().__init__(slow_copy(backbone), samples=samples, k=k)
-        if not 0 <= momentum < 1 or min(hidden_dim, instance_dim) < 1 or predictor_lr <= 0:
-            raise InputError(
-                f"BYOL needs 0 <= momentum < 1, widths of at least 1 and predictor_lr > 0, got {momentum}, "
-                f"{hidden_dim}, {instance_dim}, {predictor_lr}."
-            )
+        super().__init__(slow_copy(backbone), **base)
+        share(momentum=momentum)
+        at_least(1, hidden_dim=hidden_dim, instance_dim=instance_dim)
+        above_zero(predictor_lr=predictor_lr)
         self.momentum, self.predictor_lr = momentum, predictor_lr
         dims = [backbone.feature_dim, hidden_dim, instance_dim]
         projector = Head(dims, batch_norm=True)
@@ -104,6 +101,6 @@ class BYOL(Method):
 
     def after_step(self) -> None:
         """The slow network follows."""
-        momentum = slow_momentum(self.momentum, self.progress)
+        momentum = momentum_at(self.momentum, self.progress)
         follow(self.backbone, self.online["backbone"], momentum)
         follow(self.heads["head"], self.online["projector"], momentum)

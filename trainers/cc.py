@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from shiftbench.encoders.backbones import Head
-from shiftbench.errors import InputError
 from shiftbench.trainers.drc import negative_entropy
+from shiftbench.trainers.ranges import above_zero, at_least
 from shiftbench.trainers.simclr import SimCLR, nt_xent
 
 
@@ -22,8 +22,7 @@ class CC(SimCLR):
     The clustering head's scores are saved as the head ``cluster``; their largest names the cluster.
 
     Args:
-        backbone, samples, k: see :class:`Method`.
-        temperature, hidden_dim, instance_dim: see :class:`SimCLR`; both heads have the same hidden width.
+        backbone, simclr: see :class:`SimCLR`; both heads have its hidden width.
         cluster_temperature: of the contrast between clusters.
         cluster: weight of the clustering terms, contrast and entropy; 0 = SimCLR.
 
@@ -31,29 +30,14 @@ class CC(SimCLR):
         InputError: a value outside its range.
     """
 
-    def __init__(
-        self,
-        backbone: Any,
-        *,
-        samples: int,
-        k: int,
-        temperature: float = 0.5,
-        hidden_dim: int = 512,
-        instance_dim: int = 128,
-        cluster_temperature: float = 1.0,
-        cluster: float = 1.0,
-    ) -> None:
-        super().__init__(
-            backbone, samples=samples, k=k, temperature=temperature, hidden_dim=hidden_dim, instance_dim=instance_dim
-        )
-        if cluster_temperature <= 0 or cluster < 0:
-            raise InputError(
-                f"cluster_temperature={cluster_temperature} must be above 0 and cluster={cluster} at least 0."
-            )
+    def __init__(self, backbone: Any, *, cluster_temperature: float = 1.0, cluster: float = 1.0, **simclr: Any) -> None:
+        super().__init__(backbone, **simclr)
+        above_zero(cluster_temperature=cluster_temperature)
+        at_least(0, cluster=cluster)
         self.cluster, self.cluster_temperature = cluster, cluster_temperature
         self.clusters = cluster > 0
         if cluster:
-            self.heads["cluster"] = Head([backbone.feature_dim, hidden_dim, k])
+            self.heads["cluster"] = Head([backbone.feature_dim, self.hidden_dim, self.k])
 
     def losses(self, views: Sequence[torch.Tensor], index: torch.Tensor) -> dict[str, torch.Tensor]:
         """The weighted terms ``instance``, ``cluster``, ``entropy``."""

@@ -18,10 +18,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from shiftbench.encoders.backbones import Head
-from shiftbench.errors import InputError
-from shiftbench.trainers.base import Method, at_least_float32, gathered
-from shiftbench.trainers.byol import byol_loss, follow, slow_copy, slow_momentum
+from shiftbench.trainers.base import Method, at_least_float32
+from shiftbench.trainers.byol import byol_loss, follow, momentum_at, slow_copy
+from shiftbench.trainers.distributed import gathered
 from shiftbench.trainers.instance import InstanceBank
+from shiftbench.trainers.ranges import above_zero, at_least, loss_weights, share
 
 
 @torch.no_grad()
@@ -165,7 +166,7 @@ class ConCURL(Method):
     start as.
 
     Args:
-        backbone, samples, k: see :class:`Method`; k is the number of prototypes.
+        backbone, base: see :class:`Method`; k is the number of prototypes.
         alpha: weight of the soft (population) term.
         beta: weight of the exemplar term.
         gamma: weight of the consensus term.
@@ -195,8 +196,6 @@ class ConCURL(Method):
         self,
         backbone: Any,
         *,
-        samples: int,
-        k: int,
         alpha: float = 0.0,
         beta: float = 1.0,
         gamma: float = 1.0,
@@ -215,16 +214,15 @@ class ConCURL(Method):
         temperature: float = 0.1,
         eps: float = 0.05,
         sinkhorn_iterations: int = 3,
+        **base: Any,
     ) -> None:
-        super().__init__(backbone, samples=samples, k=k)
-        if min(alpha, beta, gamma) < 0 or alpha + beta + gamma == 0:
-            raise InputError(f"alpha={alpha}, beta={beta}, gamma={gamma}: weights must be >= 0, at least one above 0.")
-        if min(instance_dim, hidden_dim, cluster_dim, transform_count, projection_dim, sinkhorn_iterations) < 1:
-            raise InputError("ConCURL's dimensions, transform_count and sinkhorn_iterations must be at least 1.")
-        if temperature <= 0 or eps <= 0:
-            raise InputError(f"temperature={temperature} and eps={eps} must be above 0.")
-        if not 0 <= slow_momentum < 1:
-            raise InputError(f"slow_momentum={slow_momentum} must be within 0..1.")
+        super().__init__(backbone, **base)
+        loss_weights(alpha=alpha, beta=beta, gamma=gamma)
+        at_least(1, instance_dim=instance_dim, hidden_dim=hidden_dim, cluster_dim=cluster_dim)
+        at_least(1, transform_count=transform_count, projection_dim=projection_dim)
+        at_least(1, sinkhorn_iterations=sinkhorn_iterations)
+        above_zero(temperature=temperature, eps=eps)
+        share(slow_momentum=slow_momentum)
         self.alpha, self.beta, self.gamma, self.exemplar = alpha, beta, gamma, exemplar
         self.temperature, self.eps, self.sinkhorn_iterations = temperature, eps, sinkhorn_iterations
         self.slow_momentum, self.learn_prototypes = slow_momentum, prototypes == "learned"
@@ -234,7 +232,7 @@ class ConCURL(Method):
         if beta and exemplar == "instance":
             self.heads["head"] = Head([width, instance_dim], normalize=True)
             self.bank = InstanceBank(
-                samples, instance_dim, temperature=tau, momentum=bank_momentum, negatives=negatives
+                self.samples, instance_dim, temperature=tau, momentum=bank_momentum, negatives=negatives
             )
         elif beta:
             self.heads["head"] = Head([width, hidden_dim, instance_dim], batch_norm=True)
@@ -242,7 +240,7 @@ class ConCURL(Method):
             self.slow = nn.ModuleDict({"backbone": slow_copy(backbone), "head": slow_copy(self.heads["head"])})
         if self.clusters:
             self.heads["cluster_head"] = Head([width, hidden_dim, cluster_dim], batch_norm=True)
-            directions = functional.normalize(torch.randn(k, cluster_dim), dim=1)
+            directions = functional.normalize(torch.randn(self.k, cluster_dim), dim=1)
             self.prototypes = nn.Parameter(directions, requires_grad=prototypes != "frozen")
         if gamma:
             generator = torch.Generator().manual_seed(torch.initial_seed())  # the maps depend on the run's seed alone
@@ -270,7 +268,7 @@ class ConCURL(Method):
         if self.beta and self.exemplar == "instance":
             self.bank.update(*self._seen)
         elif self.beta:
-            momentum = slow_momentum(self.slow_momentum, self.progress)
+            momentum = momentum_at(self.slow_momentum, self.progress)
             follow(self.slow["backbone"], self.backbone, momentum)
             follow(self.slow["head"], self.heads["head"], momentum)
 
@@ -281,8 +279,8 @@ class ConCURL(Method):
 
     def _byol(self, hidden: Sequence[torch.Tensor], views: Sequence[torch.Tensor]) -> torch.Tensor:
         with torch.no_grad():
-            target1, target2 = (self.slow["head"](one) for one in self.hidden(views, self.slow["backbone"]))
-        first, second = (self.predictor(self.heads["head"](one)) for one in hidden)
+            target1, target2 = (self.slow["head"](target) for target in self.hidden(views, self.slow["backbone"]))
+        first, second = (self.predictor(self.heads["head"](online)) for online in hidden)
         return byol_loss(first, target2) + byol_loss(second, target1)
 
     def _agreement(self, hidden1: torch.Tensor, hidden2: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from shiftbench.clustering.kmeans import KMeans
 from shiftbench.encoders.backbones import Head
-from shiftbench.errors import InputError
 from shiftbench.runtime import processes
 from shiftbench.trainers.base import at_least_float32
+from shiftbench.trainers.ranges import above_zero, at_least, share
 from shiftbench.trainers.simclr import SimCLR
 
 
@@ -69,8 +69,7 @@ class DECL(SimCLR):
     images. They are the weights of the head ``cluster``, whose scores h c_k - |c_k|^2 / 2 are largest for the nearest.
 
     Args:
-        backbone, samples, k: see :class:`Method`.
-        temperature, hidden_dim, instance_dim: see :class:`SimCLR`.
+        backbone, simclr: see :class:`SimCLR`.
         alpha: degrees of freedom of the assignments, the length scale of the features.
         cluster: weight of self-training, on the image itself.
         anchor: weight of its views following its assignment. With both weights 0 this is SimCLR.
@@ -85,30 +84,22 @@ class DECL(SimCLR):
         self,
         backbone: Any,
         *,
-        samples: int,
-        k: int,
-        temperature: float = 0.5,
-        hidden_dim: int = 512,
-        instance_dim: int = 128,
         alpha: float = 1.0,
         cluster: float = 1.0,
         anchor: float = 1.0,
         warmup: float = 0.0,
+        **simclr: Any,
     ) -> None:
-        super().__init__(
-            backbone, samples=samples, k=k, temperature=temperature, hidden_dim=hidden_dim, instance_dim=instance_dim
-        )
-        if alpha <= 0 or min(cluster, anchor) < 0 or not 0 <= warmup < 1:
-            raise InputError(
-                f"alpha={alpha} must be above 0, cluster={cluster} and anchor={anchor} at least 0, and warmup={warmup} "
-                "at least 0 and below 1."
-            )
+        super().__init__(backbone, **simclr)
+        above_zero(alpha=alpha)
+        at_least(0, cluster=cluster, anchor=anchor)
+        share(warmup=warmup)
         self.alpha, self.cluster, self.anchor, self.warmup = alpha, cluster, anchor, warmup
         self.assigns = cluster + anchor > 0
         self.assigning = self.assigns and not warmup
         if self.assigns:
             self.views = 3
-            self.heads["cluster"] = Head([backbone.feature_dim, k])
+            self.heads["cluster"] = Head([backbone.feature_dim, self.k])
             self._linear.bias.requires_grad_(False)
 
     @property
@@ -122,8 +113,8 @@ class DECL(SimCLR):
         self.assigning = self.assigns and epoch >= start
         if self.assigns and epoch == start:
             hidden = torch.cat([self.encode(batch) for batch in images() if len(batch) > 1])  # BatchNorm needs two
-            found = processes.broadcast(KMeans().fit(hidden, self.k, 0).centers)  # the same everywhere, to the last bit
-            self.centers.copy_(torch.as_tensor(found))
+            centers = processes.broadcast(KMeans().fit(hidden, self.k, 0).centers)  # equal to the last bit everywhere
+            self.centers.copy_(torch.as_tensor(centers))
             self.complete()
 
     def losses(self, views: Sequence[torch.Tensor], index: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -131,7 +122,7 @@ class DECL(SimCLR):
         hidden = self.hidden(views)
         terms = self._instance(*hidden[:2])
         if self.assigns:
-            first, second, plain = (log_assignments(one, self.centers, self.alpha) for one in hidden)
+            first, second, plain = (log_assignments(view, self.centers, self.alpha) for view in hidden)
             q = plain.detach().exp()
             self.watch_masses(q)
             on = float(self.assigning)

@@ -1,17 +1,18 @@
 """Training in the processes that ``torchrun`` starts together: same weights, same steps, a share of each batch.
 
-Every process augments and encodes its share; the losses see the features of all (:func:`shiftbench.trainers.base.gathered`).
-So a run of two processes is the run of one, up to rounding, where BatchNorm's statistics are shared too.
+Every process augments and encodes its share; the losses see the features of all (:func:`gathered`). So a run of two
+processes is the run of one, up to rounding, where BatchNorm's statistics are shared too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import distributed, nn
-from torch.distributed.nn import functional
+from torch.nn import functional
 
 from shiftbench.encoders.backbones import Head
 from shiftbench.encoders.base import pick_device
@@ -23,7 +24,7 @@ PATIENCE = timedelta(hours=2)  # the first process may score or write while the 
 
 
 def join(device: str) -> torch.device:
-    """Meet the other processes, if there are any; those after the first fall silent.
+    """Meet the other processes, if there are any; all but the first stop printing.
 
     Args:
         device: as the configuration names it; "auto" is a GPU of its own for each process, where there are GPUs.
@@ -32,7 +33,7 @@ def join(device: str) -> torch.device:
         The device of this process.
 
     Raises:
-        InputError: there is no such device, or not one GPU for each process.
+        InputError: there is no such device, or there are fewer GPUs than processes.
     """
     chosen = pick_device(processes.device(device))
     if processes.world() == 1:
@@ -42,7 +43,7 @@ def join(device: str) -> torch.device:
         if chosen.index is None or chosen.index >= torch.cuda.device_count():
             raise InputError(
                 f"{processes.world()} processes need a GPU each, and here are {torch.cuda.device_count()}: start "
-                "as many with torchrun --nproc-per-node, or give device=cpu; device=auto picks each its own."
+                "as many processes as GPUs (torchrun --nproc-per-node) with device=auto, or give device=cpu."
             )
         torch.cuda.set_device(chosen)
     if not distributed.is_initialized():
@@ -50,11 +51,47 @@ def join(device: str) -> torch.device:
     return chosen
 
 
+class _Summed(torch.autograd.Function):
+    """The sum of a tensor over the processes, in each of them; its gradient is the sum of theirs.
+
+    Written here since ``torch.distributed.nn.functional`` is deprecated and torch 2.4 has no public successor.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return _Summed.forward(ctx, gradients[0])
+
+
+def gathered(tensor: torch.Tensor) -> torch.Tensor:
+    """The rows of all processes, in the order of their ranks; the tensor itself where there is one process.
+
+    A loss of gathered rows is the loss of the whole batch in every process. Its gradient flows back to the rows of
+    this process, summed over the processes, so that the mean over the processes of a parameter's gradients is the
+    whole batch's.
+
+    Args:
+        tensor: (B, ...), of equal shape in every process.
+
+    Returns:
+        (processes * B, ...).
+    """
+    if processes.world() == 1:
+        return tensor
+    before, after = processes.rank() * len(tensor), (processes.world() - 1 - processes.rank()) * len(tensor)
+    return _Summed.apply(functional.pad(tensor, [0, 0] * (tensor.ndim - 1) + [before, after]))
+
+
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace each gradient by its mean over the processes, in one exchange.
 
-    A step is several passes through a network and losses that talk to the other processes themselves, which is more
-    than one forward pass of one module: so this is not DistributedDataParallel.
+    DistributedDataParallel wants one forward pass of one module in a step. Here a step is several passes, and the
+    losses exchange features between the processes.
     """
     if processes.world() == 1:
         return
@@ -67,7 +104,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def share_batch_norm(module: nn.Module) -> None:
-    """Make BatchNorm use the statistics of all processes' images, in place; heads see all of them anyway."""
+    """Make BatchNorm use the statistics of all processes' images, in place; heads get the images of all anyway."""
     if processes.world() == 1:
         return
     for name, child in module.named_children():
@@ -84,7 +121,7 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     @classmethod
     def of(cls, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> SharedBatchNorm:
-        """One with the settings and statistics of another, and the very same parameters."""
+        """A layer with the settings and statistics of another, and the very same parameters."""
         shared = cls(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         shared.load_state_dict(norm.state_dict())
         shared.weight, shared.bias = norm.weight, norm.bias
@@ -96,9 +133,9 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(input)
         axes = [axis for axis in range(input.ndim) if axis != 1]
         values = input.float()
-        mean = functional.all_reduce(values.mean(axes)) / processes.world()
+        mean = _Summed.apply(values.mean(axes)) / processes.world()
         centred = values - self._channels(mean, input)
-        variance = functional.all_reduce(centred.square().mean(axes)) / processes.world()
+        variance = _Summed.apply(centred.square().mean(axes)) / processes.world()
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
             count = processes.world() * input.numel() // input.shape[1]
             with torch.no_grad():
@@ -112,7 +149,7 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         return normal.to(input.dtype)
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
-        """Any that forward takes."""
+        """Every shape that forward takes will do."""
 
     @staticmethod
     def _channels(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

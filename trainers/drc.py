@@ -15,8 +15,8 @@ import torch
 from torch.nn import functional
 
 from shiftbench.encoders.backbones import Head
-from shiftbench.errors import InputError
 from shiftbench.trainers.base import Method, at_least_float32
+from shiftbench.trainers.ranges import above_zero, at_least, loss_weights
 
 Similarity = Literal["cosine", "dot"]
 
@@ -77,7 +77,7 @@ class DRC(Method):
     Its scores are saved as the head ``cluster``; their largest names the cluster.
 
     Args:
-        backbone, samples, k: see :class:`Method`.
+        backbone, base: see :class:`Method`.
         features: weight of the contrast between images (assignment features).
         probabilities: weight of the contrast between clusters (assignment probabilities).
         balance: ``sizes`` (:func:`squared_sizes`) or ``entropy`` (:func:`negative_entropy`).
@@ -98,8 +98,6 @@ class DRC(Method):
         self,
         backbone: Any,
         *,
-        samples: int,
-        k: int,
         features: float = 1.0,
         probabilities: float = 1.0,
         balance: Literal["sizes", "entropy"] = "sizes",
@@ -108,31 +106,25 @@ class DRC(Method):
         probability_temperature: float = 1.0,
         similarity: Similarity = "cosine",
         symmetric: bool = False,
+        **base: Any,
     ) -> None:
-        super().__init__(backbone, samples=samples, k=k)
-        if min(features, probabilities, balance_weight or 0) < 0 or features + probabilities == 0:
-            raise InputError(
-                f"features={features}, probabilities={probabilities}, balance_weight={balance_weight}: weights must be "
-                ">= 0, one of the first two above 0."
-            )
-        if min(feature_temperature, probability_temperature) <= 0:
-            raise InputError(
-                f"feature_temperature={feature_temperature} and probability_temperature={probability_temperature} must "
-                "be above 0."
-            )
+        super().__init__(backbone, **base)
+        at_least(0, balance_weight=balance_weight)
+        loss_weights(features=features, probabilities=probabilities)
+        above_zero(feature_temperature=feature_temperature, probability_temperature=probability_temperature)
         self.features, self.probabilities = features, probabilities
         self.balance, self.balance_weight = balance, balance_weight
         self.feature_temperature, self.probability_temperature = feature_temperature, probability_temperature
         self.similarity, self.symmetric = similarity, symmetric
-        self.heads["cluster"] = Head([backbone.feature_dim, k])
+        self.heads["cluster"] = Head([backbone.feature_dim, self.k])
 
     def losses(self, views: Sequence[torch.Tensor], index: torch.Tensor) -> dict[str, torch.Tensor]:
         """The weighted terms ``features``, ``probabilities``, ``balance``, those of weight 0 left out."""
         first, second = (self.heads["cluster"](hidden) for hidden in self.hidden(views))
-        ways = [(first, second), (second, first)] if self.symmetric else [(first, second)]
-        terms = [self._one_way(*way) for way in ways]
+        pairs = [(first, second), (second, first)] if self.symmetric else [(first, second)]
+        terms = [self._one_way(*pair) for pair in pairs]
         self.watch_masses(first.softmax(dim=1))
-        return {name: torch.stack([one[name] for one in terms]).mean() for name in terms[0]}
+        return {name: torch.stack([losses[name] for losses in terms]).mean() for name in terms[0]}
 
     def _one_way(self, logits1: torch.Tensor, logits2: torch.Tensor) -> dict[str, torch.Tensor]:
         p1, p2 = logits1.softmax(dim=1), logits2.softmax(dim=1)

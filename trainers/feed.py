@@ -1,4 +1,4 @@
-"""From the training split to the batches of an epoch: who gets which images, and how they reach the device."""
+"""From the training split to the batches of an epoch: which process gets which images, and how they reach the device."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ def resident(images: Images, device: torch.device) -> Images:
 def steps(images: int, batch: int, processes: int = 1, drop_last: bool = False) -> list[tuple[int, int]]:
     """The steps of an epoch: (position of the first image in the epoch's order, images of each process).
 
-    All processes get as many images, so that means over processes are means over images; what the last step has too
-    many is left out of the epoch, and so is a last step of fewer than two images each, with which BatchNorm cannot do.
+    All processes get equally many images, so that means over processes are means over images. Images of the last step
+    that cannot be shared equally are left out of the epoch. So is a last step with fewer than two images per process,
+    which BatchNorm cannot train on.
     """
     full, rest = divmod(images, batch)
     shares = [(step * batch, batch // processes) for step in range(full)]
@@ -36,16 +37,16 @@ def steps(images: int, batch: int, processes: int = 1, drop_last: bool = False) 
 def batches(
     images: Images, order: torch.Tensor, size: int, device: torch.device, workers: int | None = None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Images in an order, so many at a time: (int64 (B,), uint8 (B, 3, H, W)), both on the device.
+    """Batches of images in a given order: (int64 (B,), uint8 (B, 3, H, W)), both on the device.
 
-    Files are decoded ahead by threads, two batches beyond the one in use.
+    Threads decode files two batches ahead of the batch in use.
 
     Args:
-        images: N of them, see :func:`resident`.
+        images: N images, see :func:`resident`.
         order: int64 (M,), on the CPU.
         size: images per batch; the last may have fewer.
-        device: where batches are wanted.
-        workers: threads that decode; None for one per core.
+        device: where the batches go.
+        workers: number of decoding threads; None = one per core.
 
     Raises:
         InputError: a file is no image, truncated or too large.

@@ -1,4 +1,4 @@
-"""Whether a training is still worth its time: losses that are no numbers, features that collapse, memory that ends."""
+"""What can go wrong in a training: losses that are no numbers, features that collapse, memory that runs out."""
 
 from __future__ import annotations
 
@@ -11,21 +11,17 @@ import torch
 from shiftbench.errors import InputError
 from shiftbench.trainers.options import Options
 
-PROBE = 256  # training images that are looked at after each epoch
-PREFIX = "probe_"
-SPREAD = 1e-3  # of features: below it they hardly depend on the image
-RANK = 1.5  # of features: below it they vary along one line
-LARGEST = 0.95  # share of one cluster
-LASTING = 3  # epochs in a row
-
-Row = Mapping[str, float | None]
+MIN_SPREAD = 1e-3  # below it the features hardly depend on the image
+MIN_RANK = 1.5  # effective rank; below it the features vary along one line
+MAX_SHARE = 0.95  # of the images in one cluster
+LASTING = 3  # epochs in a row until a symptom is a collapse
 
 
 class Terms:
-    """What the steps of an epoch report, summed on the host in the order of the steps, whenever it is collected.
+    """Sums over an epoch of the scalars that each step reports, made on the host in the order of the steps.
 
     Args:
-        where: of the epoch, for messages.
+        where: name of the epoch in messages.
         advice: what to try when a term is no longer a number.
     """
 
@@ -37,12 +33,17 @@ class Terms:
         self._steps = self._weight = 0
 
     def add(self, terms: Mapping[str, torch.Tensor], weight: int) -> None:
-        """Remember one step's terms without waiting for the device."""
+        """Remember the terms of a step without waiting for the device.
+
+        Args:
+            terms: scalars, the same names in every step.
+            weight: number of images that they are means of.
+        """
         self._names = list(terms)
         self._pending.append((torch.stack([term.detach().float() for term in terms.values()]), weight))
 
     def collect(self) -> str:
-        """Bring what was added to the host and check it; returns the last values as text.
+        """Bring the terms added so far to the host, check them, and return the last step's as text.
 
         Raises:
             InputError: a term is not finite.
@@ -63,12 +64,12 @@ class Terms:
         return " ".join(f"{name} {value:.3f}" for name, value in zip(self._names, row, strict=True))
 
     def means(self) -> dict[str, float]:
-        """The mean of each term over the images, after all was collected."""
+        """The mean of each term over the images; call :meth:`collect` first."""
         return {name: total / self._weight for name, total in zip(self._names, self._sums, strict=True)}
 
 
 def signs(features: torch.Tensor, scores: torch.Tensor | None = None) -> dict[str, float]:
-    """What tells a collapse, without labels.
+    """Signs of a collapse, measured without labels.
 
     ``probe_spread`` is the share of the features' mean square length that their mean does not explain: 0 where all
     are the same, 1 where they surround the origin. ``probe_rank`` is the effective rank of the centred features, the
@@ -83,40 +84,44 @@ def signs(features: torch.Tensor, scores: torch.Tensor | None = None) -> dict[st
     centred = points - points.mean(dim=0)
     singular = torch.linalg.svdvals(centred)
     shares = singular / singular.sum().clamp(min=1e-300)
-    found = {
-        f"{PREFIX}spread": float(centred.square().sum() / points.square().sum().clamp(min=1e-300)),
-        f"{PREFIX}rank": float(torch.special.entr(shares).sum().exp()),
+    measured = {
+        "probe_spread": float(centred.square().sum() / points.square().sum().clamp(min=1e-300)),
+        "probe_rank": float(torch.special.entr(shares).sum().exp()),
     }
     if scores is not None:
         sizes = torch.bincount(scores.argmax(dim=1), minlength=scores.shape[1])
-        found[f"{PREFIX}largest_cluster"] = float(sizes.max()) / len(scores)
-    return found
+        measured["probe_largest_cluster"] = float(sizes.max()) / len(scores)
+    return measured
 
 
-def collapse(history: Sequence[Row], k: int) -> str:
-    """What has collapsed for three epochs in a row; empty where nothing has."""
-    found = [_symptom(row, k) for row in history[-LASTING:]]
-    return found[-1] if len(found) == LASTING and all(found) else ""
+def collapse(history: Sequence[Mapping[str, float | None]], k: int) -> str:
+    """A sentence about what has been collapsed for three epochs in a row; empty where nothing is.
+
+    Args:
+        history: rows of the epochs, with the columns of :func:`signs`.
+        k: number of clusters; with two of them, features may well lie on a line.
+    """
+    symptoms = [_symptom(row, k) for row in history[-LASTING:]]
+    return symptoms[-1] if len(symptoms) == LASTING and all(symptoms) else ""
 
 
-def _symptom(row: Row, k: int) -> str:
-    spread, rank = (row.get(f"{PREFIX}{name}") for name in ("spread", "rank"))
-    largest = row.get(f"{PREFIX}largest_cluster")
-    if spread is not None and spread < SPREAD:
+def _symptom(row: Mapping[str, float | None], k: int) -> str:
+    spread, rank, largest = (row.get(f"probe_{name}") for name in ("spread", "rank", "largest_cluster"))
+    if spread is not None and spread < MIN_SPREAD:
         return f"all images have nearly the same features (they vary by {spread:.2g} of their square length)"
-    if rank is not None and rank < RANK and k > 2:
+    if rank is not None and rank < MIN_RANK and k > 2:
         return f"the features vary along one direction only (effective rank {rank:.2f})"
-    if largest is not None and largest > LARGEST:
+    if largest is not None and largest > MAX_SHARE:
         return f"one cluster holds {largest:.0%} of the images"
     return ""
 
 
 @contextmanager
 def enough_memory(options: Options, device: torch.device) -> Iterator[None]:
-    """Turn running out of memory into a line that says what to try.
+    """Turn running out of memory into one line that says what to try.
 
     Raises:
-        InputError: the memory of the device or of the machine ended inside the block.
+        InputError: the memory of the device or of the machine ran out inside the block.
     """
     try:
         yield

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 from torch.nn import functional
 
-from shiftbench.errors import InputError
 from shiftbench.trainers.base import at_least_float32
 from shiftbench.trainers.npid import NPID
+from shiftbench.trainers.ranges import above_zero, at_least
 
 Constraint = Literal["softmax", "frobenius"]
 
@@ -49,8 +49,7 @@ class IDFD(NPID):
     """Instance discrimination at a high temperature, and decorrelated dimensions of the same features.
 
     Args:
-        backbone, samples, k: see :class:`Method`; k is not used in training.
-        temperature, negatives, bank_momentum, instance_dim: see :class:`NPID`.
+        backbone, temperature, npid: see :class:`NPID`.
         decorrelation: weight of the second term; 0 = instance discrimination alone.
         feature_temperature: of its softmax form.
         constraint: ``softmax`` (IDFD) or ``frobenius`` (IDFO).
@@ -64,30 +63,16 @@ class IDFD(NPID):
         self,
         backbone: Any,
         *,
-        samples: int,
-        k: int,
         temperature: float = 1.0,
-        negatives: int = 0,
-        bank_momentum: float = 0.5,
-        instance_dim: int = 128,
         decorrelation: float = 1.0,
         feature_temperature: float = 2.0,
         constraint: Constraint = "softmax",
         center: bool = False,
+        **npid: Any,
     ) -> None:
-        super().__init__(
-            backbone,
-            samples=samples,
-            k=k,
-            temperature=temperature,
-            negatives=negatives,
-            bank_momentum=bank_momentum,
-            instance_dim=instance_dim,
-        )
-        if decorrelation < 0 or feature_temperature <= 0:
-            raise InputError(
-                f"decorrelation={decorrelation} must be >= 0 and feature_temperature={feature_temperature} above 0."
-            )
+        super().__init__(backbone, temperature=temperature, **npid)
+        above_zero(feature_temperature=feature_temperature)
+        at_least(0, decorrelation=decorrelation)
         self.decorrelation, self.feature_temperature = decorrelation, feature_temperature
         self.constraint, self.center = constraint, center
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from shiftbench.errors import InputError
+from shiftbench.trainers.ranges import above_zero, at_least, share
 
 
 def softmax_loss(features: torch.Tensor, bank: torch.Tensor, index: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -78,11 +78,10 @@ class InstanceBank(nn.Module):
         self, samples: int, dim: int, *, temperature: float, momentum: float = 0.5, negatives: int = 4096
     ) -> None:
         super().__init__()
-        if temperature <= 0 or not 0 <= momentum < 1 or negatives < 0:
-            raise InputError(
-                "The memory bank needs temperature > 0, 0 <= momentum < 1 and negatives >= 0, got "
-                f"{temperature}, {momentum}, {negatives}."
-            )
+        where = "The memory bank's "
+        above_zero(where, temperature=temperature)
+        share(where, momentum=momentum)
+        at_least(0, where, negatives=negatives)
         self.temperature = temperature
         self.momentum = momentum
         self.negatives = negatives

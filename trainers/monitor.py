@@ -1,4 +1,4 @@
-"""Scores with labels while a training runs: for watching only, unless the oracle is asked for by name."""
+"""Scores with labels while a training runs: for watching only, unless ``trainer.select=oracle`` is asked for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from shiftbench.metrics.external import accuracy
 from shiftbench.metrics.probes import KnnProbe
 
 LIMIT = 10_000  # images that are scored
-PREFIX = "monitor_"
 
 
 class Monitor:
@@ -40,7 +39,7 @@ class Monitor:
         self._k, self._seed = k, seed
 
     def scores(self, features: torch.Tensor) -> dict[str, float]:
-        """``monitor_acc``: of k-means, one start; ``monitor_knn``: of every second image by its 20 nearest others.
+        """``monitor_acc`` of k-means with one start; ``monitor_knn``: half of the images classify the other half.
 
         Args:
             features: float (n, D), of ``rows``.
@@ -50,6 +49,6 @@ class Monitor:
         known, asked = slice(0, None, 2), slice(1, None, 2)
         neighbours = KnnProbe().fit(points[known], self._labels[known]).predict(points[asked])
         return {
-            f"{PREFIX}acc": accuracy(contingency(self._labels, partition)),
-            f"{PREFIX}knn": float(np.mean(neighbours == self._labels[asked])),
+            "monitor_acc": accuracy(contingency(self._labels, partition)),
+            "monitor_knn": float(np.mean(neighbours == self._labels[asked])),
         }

@@ -1,4 +1,4 @@
-"""How the trained network is run: compiled, or in parts that fit into memory. Its weights and their names stay."""
+"""How the trained network computes: compiled, or in parts that fit into memory. Its weights and their names stay."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def prepare(backbone: nn.Module, *, compiled: bool, parts: int) -> None:
     forward: Forward = backbone.forward
     if compiled:
         if not any(map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))):
-            raise InputError("trainer.compile=true needs a C++ compiler (g++), and none is found here.")
+            raise InputError("trainer.compile=true needs a C++ compiler (g++), and there is none here.")
         forward = torch.compile(forward)
     if parts > 1:
         forward = in_parts(backbone, forward, parts)
@@ -42,9 +42,9 @@ def prepare(backbone: nn.Module, *, compiled: bool, parts: int) -> None:
 def in_parts(network: nn.Module, forward: Forward, parts: int) -> Forward:
     """Gradients accumulated over parts of a batch, for a loss of the whole batch.
 
-    Of each part only the output is kept; the backward pass computes the rest again (Gao et al. 2021, "Scaling deep
-    contrastive learning batch size under memory limited setup"). BatchNorm compares the images of a part, and counts
-    each once.
+    Only the output of each part is kept; the backward pass computes the rest again (Gao et al. 2021, "Scaling deep
+    contrastive learning batch size under memory limited setup"). BatchNorm compares the images of a part, and its
+    running statistics count each image once.
 
     Args:
         network: whose BatchNorm layers these are.
@@ -55,19 +55,19 @@ def in_parts(network: nn.Module, forward: Forward, parts: int) -> Forward:
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _statistics_kept(network)
 
-    def run(images: torch.Tensor) -> torch.Tensor:
+    def forward_in_parts(images: torch.Tensor) -> torch.Tensor:
         if not torch.is_grad_enabled():
             return forward(images)
         shares = images.tensor_split(min(parts, max(1, len(images) // 2)))  # of two images at least, for BatchNorm
-        found = [checkpoint(forward, part, use_reentrant=False, context_fn=contexts) for part in shares]
-        return torch.cat(found)
+        features = [checkpoint(forward, part, use_reentrant=False, context_fn=contexts) for part in shares]
+        return torch.cat(features)
 
-    return run
+    return forward_in_parts
 
 
 @contextmanager
 def _statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Inside, BatchNorm computes as in training and forgets what it sees."""
+    """Inside the block BatchNorm computes as in training, and its running statistics stay as they are."""
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     counts = [None if count is None else count.clone() for _, count in before]

@@ -11,16 +11,17 @@ from typing import Any
 import torch
 
 from shiftbench.encoders.backbones import Head
-from shiftbench.errors import InputError
-from shiftbench.trainers.base import Method, gathered
+from shiftbench.trainers.base import Method
+from shiftbench.trainers.distributed import gathered
 from shiftbench.trainers.instance import InstanceBank
+from shiftbench.trainers.ranges import at_least
 
 
 class NPID(Method):
     """Find each image's own entry in the bank of all images, from one view of it.
 
     Args:
-        backbone, samples, k: see :class:`Method`; k is not used in training.
+        backbone, base: see :class:`Method`; k is not used in training.
         temperature: divides the inner products; small ones tell even similar images apart.
         negatives: m of the noise-contrastive estimate; 0 = exact softmax over all images.
         bank_momentum: share of the old entry kept in a bank update.
@@ -36,19 +37,17 @@ class NPID(Method):
         self,
         backbone: Any,
         *,
-        samples: int,
-        k: int,
         temperature: float = 0.1,
         negatives: int = 0,
         bank_momentum: float = 0.5,
         instance_dim: int = 128,
+        **base: Any,
     ) -> None:
-        super().__init__(backbone, samples=samples, k=k)
-        if instance_dim < 1:
-            raise InputError(f"instance_dim={instance_dim} must be at least 1.")
+        super().__init__(backbone, **base)
+        at_least(1, instance_dim=instance_dim)
         self.heads["head"] = Head([backbone.feature_dim, instance_dim], normalize=True)
         self.bank = InstanceBank(
-            samples, instance_dim, temperature=temperature, momentum=bank_momentum, negatives=negatives
+            self.samples, instance_dim, temperature=temperature, momentum=bank_momentum, negatives=negatives
         )
 
     def losses(self, views: Sequence[torch.Tensor], index: torch.Tensor) -> dict[str, torch.Tensor]:

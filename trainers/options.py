@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import torch
 
 from shiftbench.errors import InputError, unknown
+from shiftbench.trainers.ranges import above_zero, at_least, require, share, within
 
 KEYS = ("seed", "device", "runs", "limit", "resume", "data", "trainer")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -21,7 +22,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 class Options:
     """What ``trainer.*`` sets, whatever the method; configs/train.yaml and method/base.yaml say where values come from.
 
-    Everything that is a time is a share of the epochs, so that ``epochs`` rescales it.
+    Every time is given as a share of the epochs, so that it scales with ``epochs``.
 
     Args:
         method, augmentation: see :class:`shiftbench.trainers.base.Method` and
@@ -29,31 +30,31 @@ class Options:
         k: number of clusters; None = the data set's number of classes.
         backbone: a registered backbone.
         epochs: passes over the training split.
-        batch: images per step, in all processes together.
-        accumulate: parts in which the backbone takes its share of the batch, one after the other; their gradients
-            add up, and losses still see the whole batch. It takes about a third more time, and the memory of a part.
+        batch: images per step, in all processes together; at least 2, since BatchNorm compares images.
+        accumulate: number of parts in which the backbone takes its share of the batch, one after the other. Their
+            gradients add up, and losses still see the whole batch. It takes a third more time, and the memory of a part.
         drop_last: leave out the last, smaller batch of each epoch.
         optimizer: SGD or Adam.
         lr: learning rate before any schedule.
         momentum: of SGD; Adam's first beta.
         weight_decay: on every parameter.
-        schedule: of the learning rate, see :meth:`learning_rate`.
+        schedule: of the learning rate over the epochs, see :meth:`learning_rate`.
         milestones: shares of the epochs at which ``multistep`` multiplies by ``decay``.
-        decay: that factor.
+        decay: that factor, above 0 and at most 1.
         final_lr: where ``cosine`` ends, as a share of ``lr``.
         warmup: share of the epochs in which the rate rises linearly.
         ema: decay of a moving average of the weights, which is then what is saved; 0 = none.
         precision: what the backbone computes in.
         compile: whether torch.compile is asked to speed up the backbone.
         sync_bn: whether BatchNorm counts the images of all processes.
-        workers: threads that decode images in files; None = one per core.
+        workers: threads that decode image files; None = one per core.
         checkpoint_every: epochs between two checkpoints.
         keep: how many of the last checkpoints are kept.
         collapse: what happens after three epochs of collapsed features or clusters; ``ignore`` does not look.
-        monitor: whether features are scored with labels now and then, see :mod:`shiftbench.trainers.monitor`.
+        monitor: whether features are scored with labels every few epochs, see :mod:`shiftbench.trainers.monitor`.
         monitor_every: epochs between two such scores.
         select: whose weights are saved: the ``last`` epoch's, or those of the best ``monitor_acc``, which uses labels.
-        threads: CPU threads of a step; None = as many as torch takes by itself.
+        threads: CPU threads of a step; None = torch's own choice.
         mean, std: input normalisation per channel on the 0..1 scale.
 
     Raises:
@@ -93,36 +94,22 @@ class Options:
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        rules = {
-            "epochs": (self.epochs >= 1, "at least 1"),
-            "batch": (self.batch >= 2, "at least 2, since BatchNorm compares images"),
-            "accumulate": (
-                1 <= self.accumulate <= self.batch // 2,
-                f"at least 1, and leave two of batch={self.batch} images to each part",
-            ),
-            "threads": (self.threads is None or self.threads >= 1, "at least 1"),
-            "workers": (self.workers is None or self.workers >= 1, "at least 1"),
-            "checkpoint_every": (self.checkpoint_every >= 1, "at least 1"),
-            "keep": (self.keep >= 1, "at least 1"),
-            "monitor_every": (self.monitor_every >= 1, "at least 1"),
-            "select": (self.select == "last" or self.monitor, "last, or come with trainer.monitor=true"),
-            "k": (self.k is None or self.k >= 2, "at least 2"),
-            "lr": (self.lr > 0, "above 0"),
-            "momentum": (0 <= self.momentum < 1, "within 0..1"),
-            "weight_decay": (self.weight_decay >= 0, "at least 0"),
-            "decay": (0 < self.decay <= 1, "within 0..1"),
-            "final_lr": (0 <= self.final_lr <= 1, "a share of lr, within 0..1"),
-            "warmup": (0 <= self.warmup < 1, "a share of the epochs, at least 0 and below 1"),
-            "ema": (0 <= self.ema < 1, "at least 0 and below 1"),
-            "milestones": (
-                all(0 < share < 1 for share in self.milestones),
-                "shares of the epochs, within 0..1",
-            ),
-            "std": (min(self.std) > 0, "above 0"),
-        }
-        for name, (kept, rule) in rules.items():
-            if not kept:
-                raise InputError(f"trainer.{name}={getattr(self, name)} must be {rule}.")
+        where = "trainer."
+        at_least(1, where, epochs=self.epochs, checkpoint_every=self.checkpoint_every, keep=self.keep)
+        at_least(1, where, monitor_every=self.monitor_every, threads=self.threads, workers=self.workers)
+        at_least(2, where, batch=self.batch, k=self.k)
+        at_least(0, where, weight_decay=self.weight_decay)
+        above_zero(where, lr=self.lr, decay=self.decay, milestones=self.milestones, std=self.std)
+        share(where, momentum=self.momentum, milestones=self.milestones, warmup=self.warmup, ema=self.ema)
+        within(0, 1, where, decay=self.decay, final_lr=self.final_lr)
+        require(
+            1 <= self.accumulate <= self.batch // 2,
+            "trainer.accumulate",
+            self.accumulate,
+            f"at least 1, and leave two of batch={self.batch} images to each part",
+        )
+        needs = "last, or come with trainer.monitor=true"
+        require(self.select == "last" or self.monitor, "trainer.select", self.select, needs)
 
     def learning_rate(self, epoch: int) -> float:
         """The learning rate of one epoch, counted from 0; everything scales with ``epochs``."""
@@ -138,7 +125,7 @@ class Options:
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Check what stands beside ``data`` and ``trainer`` in the configuration of a run.
+    """Check the keys of a run's configuration, and its ``seed`` and ``limit``.
 
     Raises:
         InputError: a key is unknown or missing, or ``seed`` or ``limit`` is no whole number in its range.
@@ -162,7 +149,7 @@ def bind(
     """Check options against the keyword-only parameters of what they will be passed to.
 
     Args:
-        factory: a class or function with annotated keyword-only parameters.
+        factory: a class or function with annotated keyword-only parameters, see :func:`accepted`.
         options: what the user gave.
         where: the prefix of these options in messages ("trainer.method").
         reserved: parameters that are not for the user.
@@ -173,19 +160,38 @@ def bind(
     Raises:
         InputError: an option is unknown, missing, or of the wrong type.
     """
-    parameters = inspect.signature(factory).parameters.values()
-    allowed = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in reserved}
-    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    allowed = {name: parameter for name, parameter in accepted(factory).items() if name not in reserved}
     for name in options:
         if name not in allowed:
             raise unknown(f"option of {where}", name, allowed)
     for name, parameter in allowed.items():
         if parameter.default is parameter.empty and name not in options:
             raise InputError(f"{where}.{name} is missing.")
-    return {name: _convert(value, hints[name], f"{where}.{name}") for name, value in options.items()}
+    return {name: _convert(value, allowed[name].annotation, f"{where}.{name}") for name, value in options.items()}
+
+
+def accepted(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters of a function or class, by name, with their types as annotations.
+
+    Those of a constructor that passes the rest on (``**rest``) include those of the class that it extends.
+    """
+    functions = [factory]
+    if inspect.isclass(factory):
+        functions = [vars(kind)["__init__"] for kind in factory.__mro__ if "__init__" in vars(kind)]
+    parameters: dict[str, inspect.Parameter] = {}
+    for function in functions:
+        own, hints = inspect.signature(function).parameters.values(), get_type_hints(function)
+        for parameter in own:
+            if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in parameters:
+                parameters[parameter.name] = parameter.replace(annotation=hints.get(parameter.name, Any))
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
+            break
+    return parameters
 
 
 def _convert(value: Any, hint: Any, name: str) -> Any:
+    if hint is Any:  # the parameter has no annotation
+        return value
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         if value is None and NoneType in arguments:

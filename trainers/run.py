@@ -1,194 +1,137 @@
-"""The folder of one training run, written so that a kill at any moment harms nothing.
-
-``config.yaml``          the resolved configuration: all that is needed to run it again
-``checkpoint.pt``        the state after the last whole epoch: tensors and plain values only
-``checkpoint-12.pt``     those of so many checkpoints as ``trainer.keep`` says; the newest is checkpoint.pt itself
-``best.pt``              the encoder after its best epoch, with ``trainer.select=oracle`` alone
-``metrics.csv``          one row per epoch, taken from the checkpoint, so that the two never disagree
-``run.json``             versions, hardware and wall times, one entry per start
-``tensorboard/``         the same curves, where tensorboard is installed
-``encoder.safetensors``, ``encoder.yaml``   the result, once the last epoch is done
-"""
+"""A training run, new or resumed, from its configuration to the encoder in its folder."""
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
-import json
-import os
-import pickle
-import re
-import shutil
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-import yaml
 
-from shiftbench.errors import InputError
-from shiftbench.records import atomic_path, write_text
-from shiftbench.runtime.provenance import hardware, versions
+from shiftbench.configs import compose
+from shiftbench.encoders.run_folder import DESCRIPTION
+from shiftbench.runtime import processes
+from shiftbench.runtime.console import progress, say
+from shiftbench.trainers import run_files
+from shiftbench.trainers.average import encoder_state
+from shiftbench.trainers.distributed import join
+from shiftbench.trainers.engine import Trainer
+from shiftbench.trainers.health import enough_memory
+from shiftbench.trainers.options import check_config
 
-CONFIG, CHECKPOINT, BEST, METRICS, RECORD = "config.yaml", "checkpoint.pt", "best.pt", "metrics.csv", "run.json"
+
+def train(method: str = "concurl", data: str = "digits", overrides: Sequence[str] = ()) -> Path:
+    """Train an encoder; what ``shiftbench train`` does.
+
+    Args:
+        method: a method that has a file in configs/method.
+        data: a data set that has a file in configs/data.
+        overrides: further hydra overrides, ``"trainer.epochs=2"``, ``"seed=1"``, ``"resume=runs/..."``.
+
+    Returns:
+        The run folder: ``load_encoder`` takes it.
+
+    Raises:
+        InputError: see :func:`fit`; or an override that does not exist.
+
+    Examples:
+        >>> run = train("simclr", overrides=["trainer.epochs=1", "limit=128"])
+        >>> (run / "encoder.safetensors").is_file()
+        True
+    """
+    return fit(compose("train", [f"method={method}", f"data={data}", *overrides]))
 
 
-def create(config: Mapping[str, Any], method: str, data: str) -> Path:
-    """Make a new run folder ``<runs>/<date_time>_<method>_<data>_seed<seed>``; never one that exists."""
-    label = re.sub(r"[^\w.-]+", "-", f"{method}_{data}_seed{config['seed']}")
-    base = Path(config["runs"]) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{label}"
-    base.parent.mkdir(parents=True, exist_ok=True)
-    run = base
-    for number in itertools.count(2):
-        try:
-            run.mkdir()
-            break
-        except FileExistsError:  # another run began in the same second
-            run = base.with_name(f"{base.name}_{number}")
-    write_text(run / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
+def fit(config: Mapping[str, Any]) -> Path:
+    """Train an encoder, or go on with a run that was stopped.
+
+    No label is used, and the encoder of the last epoch is saved, unless ``trainer.select=oracle`` is set. A resumed run
+    ends, on a CPU with the same number of threads, with the same weights as one that was never stopped. Started by
+    ``torchrun``, the processes share each batch, and the first one writes.
+
+    Args:
+        config: as ``compose("train")`` gives it. Where ``resume`` names a run folder, that run's own
+            configuration replaces the rest.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        InputError: the configuration cannot be trained, the loss is no longer a number, the memory ran out, or the
+            features collapsed and ``trainer.collapse=stop``; the folder then keeps the last checkpoint.
+    """
+    run = Path(config["resume"]) if config.get("resume") else None
+    if run is not None:
+        config = run_files.read_config(run)
+        if (run / DESCRIPTION).is_file():
+            if not processes.rank():
+                say(f"{run} is already finished; nothing is left to train.")
+            return run
+    check_config(config)
+    device = join(config["device"])
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        trainer = Trainer(config, device)
+        if run is None:
+            new = None if processes.rank() else run_files.create(config, trainer.name, trainer.data.name)
+            run = cast(Path, processes.broadcast(new))
+        else:
+            with enough_memory(trainer.options, device):
+                trainer.load(run_files.read_checkpoint(run))
+            if trainer.history and not processes.rank():
+                run_files.write_metrics(run, trainer.history)  # a kill may have come between the two files
+        if len(trainer.history) < trainer.options.epochs:
+            with _threads(trainer.options.threads), enough_memory(trainer.options, device):
+                _train(trainer, run)
+    if not processes.rank():
+        trainer.save_encoder(run)
+    processes.leave()
     return run
 
 
-def read_config(run: Path) -> dict[str, Any]:
-    """The configuration of an existing run.
-
-    Raises:
-        InputError: this is no run folder.
-    """
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
     try:
-        config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(
-            f"Cannot resume {str(run)!r}: there is no {CONFIG} in it, so it is not a run folder."
-        ) from error
-    except yaml.YAMLError as error:
-        raise InputError(f"Cannot resume {str(run)!r}: its {CONFIG} is damaged.") from error
-    if not isinstance(config, dict):
-        raise InputError(f"Cannot resume {str(run)!r}: its {CONFIG} is damaged.")
-    return config
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def save_checkpoint(run: Path, state: Mapping[str, Any], keep: int = 1) -> None:
-    """Replace the checkpoint and the metrics, in this order, each atomically.
-
-    Args:
-        run: the run folder.
-        state: what :meth:`Trainer.state` gives.
-        keep: how many checkpoints there are afterwards, this one included.
-    """
-    _save(run / CHECKPOINT, state)
-    write_metrics(run, state["history"])
-    if keep > 1:
-        _copy(run / CHECKPOINT, run / f"checkpoint-{len(state['history'])}.pt")
-        for number in sorted(_kept(run))[:-keep]:
-            (run / f"checkpoint-{number}.pt").unlink()
-
-
-def _kept(run: Path) -> list[int]:
-    names = (re.fullmatch(r"checkpoint-(\d+)\.pt", path.name) for path in run.iterdir())
-    return [int(name[1]) for name in names if name]
-
-
-def _copy(file: Path, target: Path) -> None:
-    """Another name for a file that will be replaced, not written to; a copy where there are no hard links."""
-    target.unlink(missing_ok=True)
+def _train(trainer: Trainer, run: Path) -> None:
+    name, options, done = trainer.name, trainer.options, len(trainer.history)
+    total, saved = options.epochs, done
+    say(f"Training {name} on {trainer.data.name}, {len(trainer.images):,} images, epochs {done + 1}-{total}: {run}")
+    record = run_files.surroundings(trainer.device)
+    record |= {"data": trainer.data.fingerprint, "first_epoch": done + 1, "processes": processes.world()}
+    curves = None
+    if not processes.rank():  # the process that writes
+        run_files.record_start(run, record)
+        curves = run_files.Curves(run, done + 1)
+    started = time.perf_counter()
     try:
-        os.link(file, target)
-    except OSError:
-        with atomic_path(target) as temporary:
-            shutil.copyfile(file, temporary)
-
-
-def save_best(run: Path, state: Mapping[str, torch.Tensor]) -> None:
-    """Replace the encoder of the best epoch, atomically."""
-    _save(run / BEST, state)
-
-
-def _save(path: Path, state: Mapping[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        torch.save(dict(state), temporary)
-
-
-def read_checkpoint(run: Path) -> dict[str, Any] | None:
-    """The state after the last whole epoch, on the CPU; None where no epoch was finished.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    if not (run / CHECKPOINT).exists():
-        return None
-    older = sorted(_kept(run))[:-1]
-    advice = "Delete it to start this run from its beginning."
-    if older:
-        advice = f"Put checkpoint-{older[-1]}.pt in its place to go on from epoch {older[-1]}."
-    return _read(run / CHECKPOINT, advice)
-
-
-def read_best(run: Path) -> dict[str, Any]:
-    """The encoder of the best epoch, on the CPU.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    return _read(run / BEST, "Train again, or give trainer.select=last to a new run.")
-
-
-def _read(path: Path, advice: str) -> dict[str, Any]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise InputError(f"{str(path)!r} is damaged. {advice}") from error
-
-
-def write_metrics(run: Path, history: Sequence[Mapping[str, float | None]]) -> None:
-    """Write ``metrics.csv``: epoch, lr, loss, each term, each diagnostic, ``probe_*`` and, if asked for, ``monitor_*``."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    write_text(run / METRICS, text.getvalue())
-
-
-def surroundings(device: torch.device) -> dict[str, Any]:
-    """When, with what and on what a start of a run takes place, for ``run.json``."""
-    return {
-        "started": datetime.now().astimezone().isoformat(timespec="milliseconds"),
-        "versions": versions(),
-        "hardware": hardware(),
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def record_start(run: Path, entry: Mapping[str, Any]) -> None:
-    """Add one start of this run to ``run.json``, or replace the entry of the same start."""
-    path = run / RECORD
-    starts = json.loads(path.read_text(encoding="utf-8"))["starts"] if path.is_file() else []
-    starts = [known for known in starts if known["started"] != entry["started"]]
-    write_text(path, json.dumps({"starts": [*starts, dict(entry)]}, indent=2) + "\n")
-
-
-class Curves:
-    """Writes TensorBoard events where tensorboard is installed, and does nothing where it is not."""
-
-    def __init__(self, run: Path, first_epoch: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self._writer = None
-        else:
-            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_epoch)
-
-    def add(self, row: Mapping[str, float | None]) -> None:
-        """Add one epoch's row of the metrics."""
-        if self._writer is not None:
-            for name, value in row.items():
-                if name != "epoch" and value is not None:
-                    self._writer.add_scalar(name, value, row["epoch"])
-
-    def close(self) -> None:
-        """Flush and close."""
-        if self._writer is not None:
-            self._writer.close()
+        with progress(name, total * trainer.steps_per_epoch, done * trainer.steps_per_epoch) as advance:
+            while len(trainer.history) < total:
+                trainer.epoch(advance)
+                epoch = len(trainer.history)
+                if curves is not None:
+                    if trainer.is_best:
+                        with trainer.averaged():
+                            run_files.save_best(run, encoder_state(trainer.method))
+                    if epoch % options.checkpoint_every == 0 or epoch == total:
+                        run_files.save_checkpoint(run, trainer.state(), options.keep)
+                        saved = epoch
+                    curves.add(trainer.history[-1])
+                trainer.check_health()
+    except KeyboardInterrupt:
+        say(f"Stopped with {saved} of {total} epochs saved. Go on with: shiftbench train resume={run}")
+        raise
+    finally:
+        if curves is not None:
+            curves.close()
+            seconds = time.perf_counter() - started
+            rate = (len(trainer.history) - done) * len(trainer.images) / seconds
+            record |= {"last_epoch": saved, "seconds": round(seconds, 1), "images_per_second": round(rate, 1)}
+            run_files.record_start(run, record)

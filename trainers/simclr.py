@@ -14,6 +14,7 @@ from torch.nn import functional
 from shiftbench.encoders.backbones import Head
 from shiftbench.errors import InputError
 from shiftbench.trainers.base import Method, at_least_float32
+from shiftbench.trainers.ranges import above_zero, at_least
 
 
 def nt_xent(first: torch.Tensor, second: torch.Tensor, temperature: float = 0.5) -> torch.Tensor:
@@ -29,7 +30,7 @@ def nt_xent(first: torch.Tensor, second: torch.Tensor, temperature: float = 0.5)
         Scalar, mean over the 2B rows.
 
     Raises:
-        InputError: fewer than two pairs, which leaves nothing to tell them from.
+        InputError: fewer than two pairs, so that there is nothing to contrast with.
     """
     if len(first) < 2 or first.shape != second.shape:
         raise InputError(
@@ -46,7 +47,7 @@ class SimCLR(Method):
     """Contrast between images on top of a small projector.
 
     Args:
-        backbone, samples, k: see :class:`Method`; k is not used in training.
+        backbone, base: see :class:`Method`; k is not used in training.
         temperature: of :func:`nt_xent`.
         hidden_dim, instance_dim: widths of the projector, whose output is the default feature.
 
@@ -55,22 +56,12 @@ class SimCLR(Method):
     """
 
     def __init__(
-        self,
-        backbone: Any,
-        *,
-        samples: int,
-        k: int,
-        temperature: float = 0.5,
-        hidden_dim: int = 512,
-        instance_dim: int = 128,
+        self, backbone: Any, *, temperature: float = 0.5, hidden_dim: int = 512, instance_dim: int = 128, **base: Any
     ) -> None:
-        super().__init__(backbone, samples=samples, k=k)
-        if temperature <= 0 or min(hidden_dim, instance_dim) < 1:
-            raise InputError(
-                f"temperature={temperature} must be above 0, hidden_dim={hidden_dim} and instance_dim={instance_dim} "
-                "at least 1."
-            )
-        self.temperature = temperature
+        super().__init__(backbone, **base)
+        above_zero(temperature=temperature)
+        at_least(1, hidden_dim=hidden_dim, instance_dim=instance_dim)
+        self.temperature, self.hidden_dim = temperature, hidden_dim
         self.heads["head"] = Head([backbone.feature_dim, hidden_dim, instance_dim], normalize=True)
 
     def losses(self, views: Sequence[torch.Tensor], index: torch.Tensor) -> dict[str, torch.Tensor]:

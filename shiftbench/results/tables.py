@@ -233,7 +233,9 @@ def read_run(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{str(folder)!r} holds a damaged {RUN_FILE} ({error}). Evaluate again.") from error
     if not isinstance(run, dict):
-        raise InputError(f"{str(folder)!r} holds a damaged {RUN_FILE}. Evaluate again.")
+        raise InputError(
+            f"{str(folder)!r}: {RUN_FILE} does not say of which encoders and data the tables are. Evaluate again."
+        )
     return run
 
 

@@ -40,13 +40,16 @@ def test_tables_hold_every_cell(means, small):
     assert list(results.cells.columns) == CELLS
     assert list(results.stability.columns) == STABILITY
     clustered = value(results.cells, clusterer="kmeans")
-    labels = METRICS.names("labels")
+    labels = [name for name, metric in METRICS.items() if metric.of_table]
     # (clean, chance, two corruptions) x 2 protocols x 3 seeds
     assert len(clustered[clustered["metric"].isin(labels)]) == 4 * 2 * 3 * len(labels)
-    # three metrics without labels for three conditions, and drift of the frozen clusters for two
-    assert len(clustered[~clustered["metric"].isin(labels)]) == 3 * 2 * 3 * 3 + 2 * 3
-    # two probes x (clean, chance, two corruptions) x 3 metrics, and the distance of the features
-    assert len(results.cells) - len(clustered) == 2 * 4 * 3 + 2
+    # without labels three conditions, and drift of the frozen clusters for two
+    for name, rows in {"silhouette": 3 * 2 * 3, "entropy": 3 * 2 * 3, "collapsed": 3 * 2 * 3, "drift": 2 * 3}.items():
+        assert len(clustered[clustered["metric"] == name]) == rows
+    # two probes x (clean, chance, two corruptions) x what counts right classes, and the distance of the features
+    assert len(results.cells[results.cells["clusterer"] == "probe:knn"]) % 4 == 0
+    assert len(value(results.cells, clusterer="probe:linear", metric="acc")) == 4
+    assert len(value(results.cells, clusterer="features", metric="frechet")) == 2
     # 6 quantities of initialization for 3 conditions, 3 of shift for 2, x 2 protocols
     assert len(results.stability) == 2 * (3 * 6 + 2 * 3)
     # per class of 3: 3 conditions x (2 protocols of k-means, 2 probes)
@@ -239,7 +242,7 @@ def test_one_seed_has_no_spread(means, small):
 def test_unlabelled_images_work_but_for_the_label_columns(colours, small):
     bare = Dataset("bare", Split(colours.train.images, None), Split(colours.test.images, None), ())
     results = evaluate(lambda x: x.float().mean(dim=(2, 3)), **small | {"data": bare, "k": 3})
-    assert set(results.cells["metric"]) == {"silhouette", "entropy", "collapsed", "drift", "frechet"}
+    assert set(results.cells["metric"]) == {name for name, metric in METRICS.items() if not metric.with_labels}
     assert set(results.stability["status"]) == {"ok"}
     assert set(results.stability["k_source"]) == {"given"}
     with pytest.raises(InputError, match="give the number of clusters"):

@@ -32,7 +32,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, epochs: int, error: BaseExceptio
     step = Trainer._step
 
     def interrupted(trainer, *arguments):
-        if next(calls) == epochs * trainer.steps + 1:
+        if next(calls) == epochs * trainer.steps_per_epoch + 1:
             raise error
         return step(trainer, *arguments)
 

@@ -12,6 +12,7 @@ from torch import nn
 from shiftbench.configs import compose
 from shiftbench.registry import METHODS
 from shiftbench.trainers.base import Method
+from shiftbench.trainers.options import accepted
 
 TINY = (
     "data=npz",
@@ -27,11 +28,11 @@ TINY = (
     "trainer.augmentation.size=null",
 )
 
-# What else is large in a method.
-SIZES = {
-    "concurl": {"negatives": 8, "hidden_dim": 16, "cluster_dim": 8, "transform_count": 3, "projection_dim": 4},
-    "byol": {"hidden_dim": 16, "instance_dim": 8},
-}
+
+def small(method: str) -> dict[str, int]:
+    """Whole numbers of a method that are larger than 16, such as widths of heads, brought down to 16."""
+    defaults = {name: parameter.default for name, parameter in accepted(METHODS.load(method)).items()}
+    return {name: 16 for name, default in defaults.items() if type(default) is int and default > 16}
 
 
 def write_images(path: Path, count: int = 60, size: int = 16, seed: int = 0) -> Path:
@@ -49,7 +50,7 @@ def tiny(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
     def config(*overrides: str) -> dict[str, Any]:
         method = next((text.removeprefix("method=") for text in overrides if text.startswith("method=")), "concurl")
-        sizes = [f"trainer.method.{name}={value}" for name, value in SIZES.get(method, {}).items()]
+        sizes = [f"trainer.method.{name}={value}" for name, value in small(method).items()]
         own = ["device=cpu", f"data.path='{path}'", f"runs='{tmp_path}/runs'"]
         return compose("train", [*TINY, *sizes, *own, *overrides])
 
@@ -76,7 +77,7 @@ def build() -> Callable[..., Method]:
 
     def made(name: str, *, seed: int = 0, k: int = 5, **options: Any) -> Method:
         torch.manual_seed(seed)
-        return METHODS.load(name)(Flatten(), samples=40, k=k, **{**SIZES.get(name, {}), **options})
+        return METHODS.load(name)(Flatten(), samples=40, k=k, **{**small(name), **options})
 
     return made
 

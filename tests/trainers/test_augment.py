@@ -11,7 +11,7 @@ from shiftbench.errors import InputError
 from shiftbench.runtime.compat import torchvision
 from shiftbench.trainers.augment import (
     Augmentation,
-    Draws,
+    ViewRng,
     color_jitter,
     crop_boxes,
     gaussian_blur,
@@ -49,7 +49,7 @@ def v2():
 
 @pytest.mark.parametrize("options", [{}, AFFINE, COLOR, BLUR, ALL])
 def test_shape_dtype_and_range(images, options, device):
-    views = Augmentation(**options)(images.to(device), 0, Draws.seeded(0, 12, device))
+    views = Augmentation(**options)(images.to(device), 0, ViewRng.seeded(0, 12, device))
     assert views.shape == images.shape
     assert views.dtype == torch.float32
     assert views.min() >= -1e-3
@@ -57,35 +57,35 @@ def test_shape_dtype_and_range(images, options, device):
 
 
 def test_everything_off_changes_nothing(images):
-    assert torch.equal(Augmentation()(images, 0, Draws.seeded(0, len(images))), images.float())
+    assert torch.equal(Augmentation()(images, 0, ViewRng.seeded(0, len(images))), images.float())
 
 
 @pytest.mark.parametrize("options", [AFFINE, COLOR, BLUR, ALL])
 def test_the_generator_decides_everything(images, options):
     augment = Augmentation(**options)
-    first = augment(images, 0, Draws.seeded(3, 12))
+    first = augment(images, 0, ViewRng.seeded(3, 12))
     torch.manual_seed(99)
-    assert torch.equal(augment(images, 0, Draws.seeded(3, 12)), first)
-    assert not torch.equal(augment(images, 0, Draws.seeded(4, 12)), first)
+    assert torch.equal(augment(images, 0, ViewRng.seeded(3, 12)), first)
+    assert not torch.equal(augment(images, 0, ViewRng.seeded(4, 12)), first)
 
 
 @pytest.mark.parametrize("options", [AFFINE, COLOR])
 def test_each_image_has_its_own_parameters(images, options):
     same = images[:1].expand(12, -1, -1, -1)
-    views = Augmentation(**options)(same, 0, Draws.seeded(0, 12))
+    views = Augmentation(**options)(same, 0, ViewRng.seeded(0, 12))
     assert len({view.numpy().tobytes() for view in views}) == 12
 
 
 @pytest.mark.parametrize("name", ["crop", "zoom", "stretch", "degrees", "shear", "translate", "jitter", "flip", "blur"])
 def test_each_option_alone_changes_the_images(images, name):
     alone = Augmentation(**{name: ALL[name]}, blur_kernel=5)
-    assert not torch.equal(alone(images, 0, Draws.seeded(0, 12)), images.float())
+    assert not torch.equal(alone(images, 0, ViewRng.seeded(0, 12)), images.float())
 
 
 def test_what_happens_to_an_image_does_not_depend_on_who_shares_the_work(images):
     """Two processes with halves of the step make the views that one process makes."""
     augment = Augmentation(**ALL)
-    whole, halves = Draws.seeded(0, 12), [Draws.seeded(0, 12), Draws.seeded(0, 12)]
+    whole, halves = ViewRng.seeded(0, 12), [ViewRng.seeded(0, 12), ViewRng.seeded(0, 12)]
     for view in range(2):
         expected = augment(images, view, whole)
         found = []
@@ -97,25 +97,25 @@ def test_what_happens_to_an_image_does_not_depend_on_who_shares_the_work(images)
 
 def test_the_second_view_is_jittered_less(images):
     augment = Augmentation(jitter=(0.4, 0.0, 0.0, 0.0), second_view=0.5)
-    first, second = ((augment(images, view, Draws.seeded(0, 12)) - images).abs().mean() for view in (0, 1))
+    first, second = ((augment(images, view, ViewRng.seeded(0, 12)) - images).abs().mean() for view in (0, 1))
     assert second < 0.7 * first
 
 
 def test_views_of_another_size_and_clean_ones(images):
     """A clean view is the image itself, reduced or enlarged as torchvision does it."""
     augment = Augmentation(**{**ALL, "size": 24, "clean": (1,)})
-    assert augment(images, 0, Draws.seeded(0, 12)).shape == (12, 3, 24, 24)
+    assert augment(images, 0, ViewRng.seeded(0, 12)).shape == (12, 3, 24, 24)
     for size in (11, 24):
-        clean = Augmentation(**{**ALL, "size": size, "clean": (1,)})(images, 1, Draws.seeded(0, 12))
+        clean = Augmentation(**{**ALL, "size": size, "clean": (1,)})(images, 1, ViewRng.seeded(0, 12))
         theirs = functional().resize(images.float(), [size, size], antialias=True)
         torch.testing.assert_close(clean, theirs, atol=1e-2, rtol=0)
-    assert torch.equal(Augmentation(clean=(0,), flip=1.0)(images, 0, Draws.seeded(0, 12)), images.float())
+    assert torch.equal(Augmentation(clean=(0,), flip=1.0)(images, 0, ViewRng.seeded(0, 12)), images.float())
 
 
 def test_affine_maps_stay_in_their_ranges():
     """Recover zoom, stretch, rotation and shear from the maps by a QR decomposition of their inverse."""
     augment = Augmentation(**AFFINE)
-    maps = augment._affine_maps(Draws.seeded(0, 20_000)).double()
+    maps = augment._affine_maps(ViewRng.seeded(0, 20_000)).double()
     rotation, upper = np.linalg.qr(maps[:, :, :2].numpy())
     sign = np.sign(np.diagonal(upper, axis1=1, axis2=2))
     rotation, upper = rotation * sign[:, None, :], upper * sign[:, :, None]
@@ -134,8 +134,8 @@ def test_an_affine_map_moves_the_image_as_it_says():
     """A quarter turn: the map of an angle of 90 degrees is numpy's rotation."""
     augment = Augmentation(degrees=90.0)
     image = torch.arange(48, dtype=torch.uint8).view(1, 3, 4, 4)
-    many = augment(image.expand(4000, -1, -1, -1), 0, Draws.seeded(0, 4000))
-    maps = augment._affine_maps(Draws.seeded(0, 4000))
+    many = augment(image.expand(4000, -1, -1, -1), 0, ViewRng.seeded(0, 4000))
+    maps = augment._affine_maps(ViewRng.seeded(0, 4000))
     turned = maps[:, 1, 0].argmax()  # the largest sine
     np.testing.assert_allclose(many[turned].numpy(), np.rot90(image[0].numpy(), 1, (1, 2)), atol=0.5)
 
@@ -143,7 +143,7 @@ def test_an_affine_map_moves_the_image_as_it_says():
 @pytest.mark.parametrize("size", [(16, 16), (7, 5), (40, 20)])
 def test_resized_crop_is_torchvisions(images, size):
     """Antialiased, the pixels outside the box unseen, enlarged and reduced; mirrored where it is asked for."""
-    boxes = crop_boxes(16, 16, (0.2, 1.0), Draws.seeded(0, 12))
+    boxes = crop_boxes(16, 16, (0.2, 1.0), ViewRng.seeded(0, 12))
     mirrored = torch.arange(12) % 3 == 0
     ours = resized_crop(images.float(), boxes, size, mirrored)
     for image, view, box, turned in zip(images, ours, boxes.int().tolist(), mirrored, strict=True):
@@ -153,7 +153,7 @@ def test_resized_crop_is_torchvisions(images, size):
 
 @pytest.mark.parametrize(("height", "width", "scale"), [(32, 32, (0.2, 1.0)), (24, 40, (0.6, 1.0))])
 def test_crop_boxes_have_torchvisions_distribution(height, width, scale):
-    boxes = crop_boxes(height, width, scale, Draws.seeded(0, 4000)).numpy()
+    boxes = crop_boxes(height, width, scale, ViewRng.seeded(0, 4000)).numpy()
     torch.manual_seed(0)
     draw = torchvision().transforms.RandomResizedCrop.get_params
     image = torch.empty(3, height, width)
@@ -166,7 +166,7 @@ def test_crop_boxes_have_torchvisions_distribution(height, width, scale):
 
 
 def test_crop_falls_back_to_the_largest_central_box():
-    boxes = crop_boxes(10, 40, (1.0, 1.0), Draws.seeded(0, 5))
+    boxes = crop_boxes(10, 40, (1.0, 1.0), ViewRng.seeded(0, 5))
     assert torch.equal(boxes, torch.tensor([[0.0, 14.0, 10.0, 13.0]]).expand(5, 4))
 
 
@@ -184,8 +184,8 @@ def test_hue_shift_is_torchvisions(images):
 )
 def test_each_jitter_is_torchvisions_with_a_factor_from_its_range(images, channel, operation):
     strengths = [0.4 * (other == channel) for other in range(4)]
-    jittered = color_jitter(images.float(), strengths, Draws.seeded(0, 12)) / 255
-    factors = 1 + 0.4 * Draws.seeded(0, 12).uniform(4, -1, 1)[channel]
+    jittered = color_jitter(images.float(), strengths, ViewRng.seeded(0, 12)) / 255
+    factors = 1 + 0.4 * ViewRng.seeded(0, 12).uniform(4, -1, 1)[channel]
     for image, view, factor in zip(images.float() / 255, jittered, factors, strict=True):
         expected = getattr(functional(), operation)(image, factor.item())
         torch.testing.assert_close(view, expected, atol=1e-4, rtol=0)
@@ -195,9 +195,9 @@ def test_jitter_comes_in_a_random_order(images):
     """Brightness before contrast and contrast before brightness both occur, and nothing else does."""
     pixels, seen = images.float() / 255, []
     for seed in range(20):
-        brightness, contrast = 1 + 0.4 * Draws.seeded(seed, 12).uniform(4, -1, 1)[:2]
+        brightness, contrast = 1 + 0.4 * ViewRng.seeded(seed, 12).uniform(4, -1, 1)[:2]
         operations = [("adjust_brightness", brightness), ("adjust_contrast", contrast)]
-        jittered = color_jitter(255 * pixels, (0.4, 0.4, 0.0, 0.0), Draws.seeded(seed, 12)) / 255
+        jittered = color_jitter(255 * pixels, (0.4, 0.4, 0.0, 0.0), ViewRng.seeded(seed, 12)) / 255
         orders = []
         for order in (operations, operations[::-1]):
             view = pixels
@@ -245,7 +245,7 @@ def test_blur_is_torchvisions(kernel):
 def test_views_are_distributed_as_torchvisions(options, theirs):
     """One pixel of many views of one image: Kolmogorov and Smirnov tell no difference."""
     image = random_images(1, 12)
-    ours = Augmentation(**options)(image.expand(3000, -1, -1, -1), 0, Draws.seeded(0, 3000))[:, 0, 4, 7] / 255
+    ours = Augmentation(**options)(image.expand(3000, -1, -1, -1), 0, ViewRng.seeded(0, 3000))[:, 0, 4, 7] / 255
     torch.manual_seed(1)
     transform = theirs()
     views = torch.stack([transform(image[0].float() / 255)[0, 4, 7] for _ in range(1500)])
@@ -255,8 +255,8 @@ def test_views_are_distributed_as_torchvisions(options, theirs):
 def test_grey_comes_before_or_after_the_jitter(images):
     """Hue moves only what still has colour: turned before it is lost, red becomes a darker or lighter grey."""
     options = {"grayscale": 1.0, "jitter": (0.0, 0.0, 0.0, 0.4)}
-    first = Augmentation(**options, grayscale_first=True)(images, 0, Draws.seeded(0, 12))
-    last = Augmentation(**options, grayscale_first=False)(images, 0, Draws.seeded(0, 12))
+    first = Augmentation(**options, grayscale_first=True)(images, 0, ViewRng.seeded(0, 12))
+    last = Augmentation(**options, grayscale_first=False)(images, 0, ViewRng.seeded(0, 12))
     torch.testing.assert_close(first, luma(images.float()).expand(-1, 3, -1, -1), atol=1e-3, rtol=0)
     assert torch.equal(last[:, 0], last[:, 1])
     assert not torch.allclose(last, first, atol=1)

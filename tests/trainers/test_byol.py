@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from shiftbench.trainers.byol import byol_loss, follow, slow_copy, slow_momentum
+from shiftbench.trainers.byol import byol_loss, follow, momentum_at, slow_copy
 
 
 def test_loss_of_the_specification_vector_and_of_known_angles():
@@ -26,10 +26,10 @@ def test_targets_get_no_gradient():
 
 
 def test_momentum_rises_from_its_start_to_1():
-    assert slow_momentum(0.996, 0.0) == pytest.approx(0.996)
-    assert slow_momentum(0.996, 0.5) == pytest.approx(0.998)
-    assert slow_momentum(0.996, 1.0) == 1
-    assert slow_momentum(0.9, 0.25) == pytest.approx(1 - 0.1 * (math.cos(math.pi / 4) + 1) / 2)
+    assert momentum_at(0.996, 0.0) == pytest.approx(0.996)
+    assert momentum_at(0.996, 0.5) == pytest.approx(0.998)
+    assert momentum_at(0.996, 1.0) == 1
+    assert momentum_at(0.9, 0.25) == pytest.approx(1 - 0.1 * (math.cos(math.pi / 4) + 1) / 2)
 
 
 def test_the_slow_copy_follows_by_its_momentum():

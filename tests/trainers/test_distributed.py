@@ -43,7 +43,7 @@ def together(work):
             os._exit(1)
         os._exit(0)
     process(0, {port}, work)
-    assert os.waitpid(child, 0)[1] == 0, "rank 1 failed"
+    assert os.waitpid(child, 0)[1] == 0, "the second process failed"
 
 """
 
@@ -75,7 +75,7 @@ def test_two_processes_train_as_one(tiny, tmp_path, run_python, methods):
     result = run_python(
         two(f"""
 configs = yaml.safe_load(open({str(tmp_path / "configs.yaml")!r}))
-leave, ranks.leave = ranks.leave, lambda: None  # they stay together from run to run
+leave, processes.leave = processes.leave, lambda: None  # they stay together from run to run
 def work(rank):
     for config in configs.values():
         fit(config)
@@ -84,6 +84,7 @@ together(work)
 """)
     )
     assert result.returncode == 0, result.stderr
+    assert "Warning" not in result.stderr
     for name, config in configs.items():
         alone = fit(config)
         [run] = (tmp_path / "two" / name).iterdir()
@@ -91,52 +92,77 @@ together(work)
         assert result.stderr.count(str(run)) == 1  # only the first speaks
         for key, value in last_row(alone).items():
             assert last_row(run)[key] == pytest.approx(value, rel=2e-3, abs=1e-3), (name, key)
-        found, expected = (load_file(folder / "encoder.safetensors") for folder in (run, alone))
+        shared_work, expected = (load_file(folder / "encoder.safetensors") for folder in (run, alone))
         for key, value in expected.items():
             torch.testing.assert_close(
-                found[key], value, atol=2e-3, rtol=2e-2, msg=lambda text, at=(name, key): f"{at} {text}"
+                shared_work[key], value, atol=2e-3, rtol=2e-2, msg=lambda text, at=(name, key): f"{at} {text}"
             )
 
 
-def test_shared_batch_norm_is_batch_norm_of_all_images(tmp_path, run_python):
-    """Output, gradients and statistics of two halves are those of torch's BatchNorm on the whole."""
-    torch.manual_seed(0)
-    norm = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3, affine=False))
-    images, weights = torch.randn(8, 3, 5, 5) * 3 + 2, torch.randn(8, 3, 5, 5)
-    torch.save({"norm": norm.state_dict(), "images": images, "weights": weights}, tmp_path / "given.pt")
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory, run_python) -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]]]:
+    """What two processes are given, and what each computes from its half of the rows."""
+    folder, numbers = tmp_path_factory.mktemp("halves"), torch.Generator().manual_seed(0)
+    given = {name: torch.randn(8, 3, 5, 5, generator=numbers) for name in ("images", "weights")}
+    given = {**given, "images": given["images"] * 3 + 2, "matrix": torch.randn(75, 4, generator=numbers) / 20}
+    torch.save(given, folder / "given.pt")
     result = run_python(
         two(f"""
 from torch import nn
-from shiftbench.trainers.distributed import average_gradients, share_batch_norm
-given = torch.load({str(tmp_path / "given.pt")!r})
+from shiftbench.trainers.distributed import average_gradients, gathered, share_batch_norm
+given = torch.load({str(folder / "given.pt")!r})
 def work(rank):
     torch.distributed.init_process_group("gloo")
     norm = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3, affine=False))
-    norm.load_state_dict(given["norm"])
     share_batch_norm(norm)
-    assert all(type(one).__name__ == "SharedBatchNorm" for one in norm)
+    assert all(type(layer).__name__ == "SharedBatchNorm" for layer in norm)
     rows = slice(4 * rank, 4 * rank + 4)
     images = given["images"][rows].requires_grad_()
     output = norm(images)
     (2 * (output * given["weights"][rows]).sum()).backward()  # the mean over two processes is the sum over the whole
-    average_gradients(norm.parameters())
+
+    matrix = nn.Parameter(given["matrix"])
+    features = gathered(given["images"][rows].flatten(1) @ matrix)
+    loss = (features @ features.t()).softmax(dim=1).square().sum()
+    loss.backward()
+    average_gradients([*norm.parameters(), matrix])
     torch.save({{"output": output, "images": images.grad / 2, "weight": norm[0].weight.grad,
-                "state": norm.state_dict(), "eval": norm.eval()(images)}}, f"{tmp_path}/{{rank}}.pt")
+                "state": norm.state_dict(), "eval": norm.eval()(images), "loss": loss, "matrix": matrix.grad,
+                "index": gathered(torch.arange(8)[rows])}}, f"{folder}/{{rank}}.pt")
     processes.leave()
 together(work)
 """)
     )
     assert result.returncode == 0, result.stderr
-    images.requires_grad_()
+    return given, [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+def test_shared_batch_norm_is_batch_norm_of_all_images(halves):
+    """Output, gradients and statistics of two halves are those of torch's BatchNorm on the whole."""
+    given, parts = halves
+    norm = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3, affine=False))
+    images = given["images"].clone().requires_grad_()
     output = norm(images)
-    (output * weights).sum().backward()
-    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    (output * given["weights"]).sum().backward()
     torch.testing.assert_close(torch.cat([part["output"] for part in parts]), output, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(torch.cat([part["images"] for part in parts]), images.grad, atol=1e-5, rtol=1e-4)
     for part in parts:
         torch.testing.assert_close(part["weight"], norm[0].weight.grad, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(part["state"], norm.state_dict(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(torch.cat([part["eval"] for part in parts]), norm.eval()(images), atol=1e-5, rtol=1e-5)
+
+
+def test_gathered_rows_are_the_whole_batch_in_value_and_gradient(halves):
+    """Of a loss that compares all rows with each other."""
+    given, parts = halves
+    matrix = nn.Parameter(given["matrix"])
+    features = given["images"].flatten(1) @ matrix
+    loss = (features @ features.t()).softmax(dim=1).square().sum()
+    loss.backward()
+    for part in parts:
+        torch.testing.assert_close(part["loss"], loss)
+        torch.testing.assert_close(part["matrix"], matrix.grad, atol=1e-5, rtol=1e-4)
+        assert torch.equal(part["index"], torch.arange(8))
 
 
 def test_shared_batch_norm_takes_over_settings():
@@ -160,7 +186,7 @@ def one_of_two(monkeypatch):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["trainer.batch=17"], r"batch=17 among 2 processes: all need as many images.* Try trainer.batch=16\."),
+        (["trainer.batch=17"], r"batch=17 among 2 processes: all need equally many images.* Try trainer.batch=16\."),
         (["trainer.batch=2"], r"batch=2 among 2 processes: .* at least 2\. Try trainer.batch=4\."),
         (["trainer.batch=6", "trainer.accumulate=2"], r"at least 4\. Try trainer.batch=8\."),
     ],

@@ -151,5 +151,6 @@ def test_bank_is_checkpointed_whole():
 
 @pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"momentum": 1.0}, {"negatives": -1}])
 def test_values_outside_their_range_are_refused(wrong):
-    with pytest.raises(InputError, match="temperature > 0"):
+    [(name, value)] = wrong.items()
+    with pytest.raises(InputError, match=f"^The memory bank's {name}={value} must be "):
         InstanceBank(30, 8, **{"temperature": 0.5, **wrong})

@@ -1,5 +1,8 @@
 """What every method keeps to: where its gradients go, that it learns, what it saves, and how it reduces to others."""
 
+import math
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -8,21 +11,21 @@ from shiftbench.data.base import load_dataset
 from shiftbench.errors import InputError
 from shiftbench.registry import METHODS
 from shiftbench.trainers.engine import Trainer
+from shiftbench.trainers.options import accepted
 
-PARAMETRIC = ("drc", "decl", "cc", "pica")
+RESERVED = ("samples", "k")  # the engine's, not the user's
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_loss_falls_when_the_same_views_come_again(build, train_steps, method):
     losses = [sum(step.values()).item() for step in train_steps(build(method), 40, lr=0.02, same=True)]
     assert np.isfinite(losses).all()
-    assert losses[-1] < 0.96 * losses[0]
-    assert min(losses) > -1e-6
+    assert losses[-1] < losses[0] - 0.04 * abs(losses[0])
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_two_epochs_on_digits(tiny, tmp_path, method):
-    """64 real images: every term is finite, and what does not chase a bank is lower in the second epoch."""
+    """64 real images: every value is finite, and the backbone has moved."""
     digits = load_dataset("digits").train
     np.savez(tmp_path / "few.npz", images=digits.images[:80].permute(0, 2, 3, 1).numpy(), labels=digits.labels[:80])
     trainer = Trainer(tiny(f"method={method}", f"data.path='{tmp_path}/few.npz'", "trainer.epochs=2"))
@@ -30,13 +33,11 @@ def test_two_epochs_on_digits(tiny, tmp_path, method):
     for _ in range(2):
         trainer.epoch(lambda count, text: None)
     assert any(not torch.equal(before[name], value) for name, value in trainer.method.backbone.named_parameters())
-    first, second = trainer.history
-    assert all(np.isfinite(value) for value in first.values() if value is not None)
-    if not hasattr(trainer.method, "bank"):  # whose entries start at random and gather as features do
-        assert second["loss"] < first["loss"]
+    values = [value for row in trainer.history for value in row.values() if value is not None]
+    assert np.isfinite(values).all()
 
 
-UNTRAINED = {"concurl": ("prototypes",), "byol": ("backbone.", "heads."), "decl": ("heads.cluster.0.bias",)}
+AT_REST = ("concurl", "prototypes")  # as published: no term of the loss moves them
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -44,8 +45,8 @@ def test_gradients_go_to_what_is_trained(build, train_steps, method):
     model = build(method)
     train_steps(model, 1)
     for name, parameter in model.named_parameters():
-        untrained = name.startswith(UNTRAINED.get(method, ("none",)))
-        assert (parameter.grad is None) == untrained, name
+        trained = parameter.requires_grad and (method, name) != AT_REST
+        assert (parameter.grad is not None) == trained, name
     trained = {parameter for group in model.parameter_groups() for parameter in group["params"]}
     assert trained == {parameter for parameter in model.parameters() if parameter.requires_grad}
     assert not any(buffer.requires_grad for buffer in model.buffers())
@@ -54,20 +55,41 @@ def test_gradients_go_to_what_is_trained(build, train_steps, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_state_holds_all_that_a_step_needs(build, train_steps, method):
     """A method built anew from another seed goes on as the first one would."""
-    one, other = build(method), build(method, seed=7)
-    train_steps(one, 2)
-    other.load_state_dict(one.state_dict())
-    for step_one, step_other in zip(train_steps(one, 2), train_steps(other, 2), strict=True):
-        assert step_one == step_other
+    first, second = build(method), build(method, seed=7)
+    train_steps(first, 2)
+    second.load_state_dict(first.state_dict())
+    for terms, expected in zip(train_steps(second, 2), train_steps(first, 2), strict=True):
+        assert terms == expected
 
 
-@pytest.mark.parametrize("method", PARAMETRIC)
-def test_parametric_methods_save_scores_of_the_clusters(build, train_steps, method):
+def test_a_head_called_cluster_scores_each_cluster(build):
+    heads = {method: build(method).heads for method in METHODS}
+    shapes = {method: own["cluster"](torch.randn(6, 16)).shape for method, own in heads.items() if "cluster" in own}
+    assert set(shapes.values()) == {(6, 5)}
+
+
+@pytest.mark.parametrize("method", ["drc", "decl", "cc", "pica"])
+def test_the_sizes_of_learned_clusters_are_watched(build, train_steps, method):
     model = build(method)
     train_steps(model, 1)
-    assert model.heads["cluster"](torch.randn(6, 16)).shape == (6, 5)
     assert 0 <= model.diagnostics["mass_min"] <= 0.2 <= model.diagnostics["mass_max"] <= 1
-    assert "cluster" not in {name for other in METHODS if other not in PARAMETRIC for name in build(other).heads}
+
+
+def test_masses_are_the_smallest_and_the_largest_mean_assignment(build):
+    model = build("npid")
+    model.watch_masses(torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.25, 0.25]]))
+    assert model.diagnostics == {"mass_min": 0.125, "mass_max": 0.75}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_number_of_a_method_has_a_range(build, method):
+    """Which not-a-number is outside of, and a whole number far below 0."""
+    options = {name: parameter for name, parameter in accepted(METHODS.load(method)).items() if name not in RESERVED}
+    kinds = {name: get_args(parameter.annotation) or [parameter.annotation] for name, parameter in options.items()}
+    outside = {name: math.nan if float in kind else -9 for name, kind in kinds.items() if {float, int} & {*kind}}
+    for name, value in outside.items():
+        with pytest.raises(InputError, match=f"={value} must be "):
+            build(method, **{name: value})
 
 
 @pytest.mark.parametrize("method", METHODS)

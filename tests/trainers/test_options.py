@@ -7,7 +7,7 @@ import pytest
 
 from shiftbench.configs import compose
 from shiftbench.errors import InputError
-from shiftbench.trainers.options import Options, bind
+from shiftbench.trainers.options import Options, accepted, bind
 
 GIVEN = compose("train", ["data=cifar10"])["trainer"]
 
@@ -64,11 +64,11 @@ def test_warmup_rises_in_equal_steps_and_constant_stays():
         ({"k": 1}, "trainer.k=1 must be at least 2."),
         ({"threads": 0}, "trainer.threads=0 must be at least 1."),
         ({"lr": 0}, "trainer.lr=0.0 must be above 0."),
-        ({"momentum": 1.0}, "trainer.momentum=1.0 must be within 0..1."),
+        ({"momentum": 1.0}, "trainer.momentum=1.0 must be a share, at least 0 and below 1."),
         ({"weight_decay": -1.0}, "trainer.weight_decay=-1.0 must be at least 0."),
-        ({"warmup": 10}, "trainer.warmup=10.0 must be a share of the epochs, at least 0 and below 1."),
-        ({"final_lr": 2}, "trainer.final_lr=2.0 must be a share of lr, within 0..1."),
-        ({"ema": 1.0}, "trainer.ema=1.0 must be at least 0 and below 1."),
+        ({"warmup": 10}, "trainer.warmup=10.0 must be a share, at least 0 and below 1."),
+        ({"final_lr": 2}, "trainer.final_lr=2.0 must be within 0..1."),
+        ({"ema": 1.0}, "trainer.ema=1.0 must be a share, at least 0 and below 1."),
         ({"accumulate": 0}, "trainer.accumulate=0 must be at least 1"),
         (
             {"accumulate": 65},
@@ -80,7 +80,10 @@ def test_warmup_rises_in_equal_steps_and_constant_stays():
         ({"monitor_every": 0}, "trainer.monitor_every=0 must be at least 1."),
         ({"select": "oracle"}, "trainer.select=oracle must be last, or come with trainer.monitor=true."),
         ({"collapse": "off"}, "Unknown trainer.collapse 'off'."),
-        ({"milestones": [0.5, 1.5]}, "trainer.milestones=(0.5, 1.5) must be shares"),
+        ({"milestones": [0.5, 1.5]}, "trainer.milestones=(0.5, 1.5) must be a share"),
+        ({"milestones": [0.0, 0.5]}, "trainer.milestones=(0.0, 0.5) must be above 0."),
+        ({"decay": 0.0}, "trainer.decay=0.0 must be above 0."),
+        ({"decay": 1.5}, "trainer.decay=1.5 must be within 0..1."),
         ({"std": [0.2, 0.0, 0.2]}, "trainer.std=(0.2, 0.0, 0.2) must be above 0."),
         ({"schedule": "cosin"}, "Unknown trainer.schedule 'cosin'. Did you mean 'cosine'?"),
         ({"epochs": "many"}, "trainer.epochs='many' should be int."),
@@ -106,3 +109,29 @@ def test_bind_converts_and_reserves():
         bind(build, {}, "x")
     with pytest.raises(InputError, match="Unknown option of x 'share'"):
         bind(build, {"size": 3, "share": 0.1}, "x", reserved=["share"])
+
+
+def test_a_constructor_that_passes_the_rest_on_takes_the_options_of_the_class_above():
+    class Above:
+        def __init__(self, *, size: int = 3, kept: float = 0.5) -> None: ...
+
+    class Open(Above):
+        def __init__(self, *, size: int = 7, own: int = 1, untyped=None, **above) -> None: ...
+
+    class Closed(Open):
+        def __init__(self, *, size: int = 9) -> None: ...
+
+    assert {name: parameter.default for name, parameter in accepted(Open).items()} == {
+        "size": 7,
+        "own": 1,
+        "untyped": None,
+        "kept": 0.5,
+    }
+    assert list(accepted(Closed)) == ["size"]
+    assert bind(Open, {"kept": 1, "own": 2, "untyped": "anything"}, "x") == {
+        "kept": 1.0,
+        "own": 2,
+        "untyped": "anything",
+    }
+    with pytest.raises(InputError, match="Unknown option of x 'own'"):
+        bind(Closed, {"own": 1}, "x")

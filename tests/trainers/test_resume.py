@@ -13,8 +13,7 @@ from training_runs import Killed, kept, rows, stop_after, stopped_run
 
 from shiftbench.errors import InputError
 from shiftbench.registry import METHODS
-from shiftbench.trainers import engine, fit
-from shiftbench.trainers import run as run_folder
+from shiftbench.trainers import engine, fit, run_files
 
 
 @pytest.mark.parametrize("method", METHODS.names())
@@ -70,7 +69,7 @@ def test_a_kill_between_two_files_is_resumed(tiny, monkeypatch, moment):
     config = tiny()
     whole = kept(fit(config))
     with monkeypatch.context() as patch:
-        patch.setattr(engine if moment == "save_encoder" else run_folder, moment, kill)
+        patch.setattr(engine if moment == "save_encoder" else run_files, moment, kill)
         with pytest.raises(Killed):
             fit(config)
     stopped = sorted((Path(config["runs"])).iterdir())[-1]
@@ -139,7 +138,7 @@ def test_ctrl_c_keeps_the_last_epoch_and_says_how_to_go_on(tiny, monkeypatch, ca
         fit(config)
     [run] = Path(config["runs"]).iterdir()
     assert f"Stopped with 2 of 3 epochs saved. Go on with: shiftbench train resume={run}" in capsys.readouterr().err
-    assert len(run_folder.read_checkpoint(run)["history"]) == len(rows(run)) == 2
+    assert len(run_files.read_checkpoint(run)["history"]) == len(rows(run)) == 2
 
 
 def test_a_bank_of_another_data_set_is_refused(tiny, monkeypatch, tmp_path):
@@ -201,4 +200,4 @@ def test_the_last_checkpoints_are_kept(tiny, keep, every, expected):
     assert [path.name for path in found] == [f"checkpoint-{number}.pt" for number in expected]
     for path, number in zip(found, expected, strict=True):
         assert len(torch.load(path, weights_only=True)["history"]) == number
-    assert len(run_folder.read_checkpoint(run)["history"]) == len(rows(run)) == 5
+    assert len(run_files.read_checkpoint(run)["history"]) == len(rows(run)) == 5

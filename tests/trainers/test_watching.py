@@ -14,8 +14,7 @@ from training_runs import rows, stopped_run, weights
 
 from shiftbench.encoders.load import load_encoder
 from shiftbench.errors import InputError
-from shiftbench.trainers import engine, fit
-from shiftbench.trainers import run as run_folder
+from shiftbench.trainers import engine, fit, run_files
 from shiftbench.trainers.concurl import ConCURL
 from shiftbench.trainers.engine import Trainer
 from shiftbench.trainers.monitor import Monitor
@@ -39,6 +38,14 @@ def test_monitored_scores_are_of_the_default_feature(tiny):
     neighbours = near.kneighbors(features[1::2], return_distance=False)
     votes = np.array([np.bincount(labels[::2][row], minlength=3).argmax() for row in neighbours])
     assert float(rows(run)[0]["monitor_knn"]) == pytest.approx(np.mean(votes == labels[1::2]), abs=0.05)
+
+
+def test_the_monitored_accuracy_is_that_of_clusters_matched_to_classes():
+    """Three far groups under other numbers, and every tenth image with the label of another group: 0.9."""
+    groups = np.repeat([0, 1, 2], 40)
+    labels = (groups + 1 + (np.arange(120) % 10 == 0)) % 3
+    features = 10 * torch.eye(3)[groups] + 0.1 * torch.randn(120, 3, generator=torch.Generator().manual_seed(0))
+    assert Monitor(labels, 3, 0).scores(features)["monitor_acc"] == pytest.approx(0.9)
 
 
 def test_the_oracles_choice_is_labelled_so(tiny, monkeypatch):
@@ -136,7 +143,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny, monkeypatch, bad):
         fit(config)
     assert "\n" not in str(caught.value)
     [run] = Path(config["runs"]).iterdir()
-    state = run_folder.read_checkpoint(run)
+    state = run_files.read_checkpoint(run)
     assert len(state["history"]) == 1
     assert all(value.isfinite().all() for value in state["method"].values())
     assert not (run / "encoder.yaml").exists()
@@ -156,7 +163,7 @@ def test_weights_that_are_no_numbers_are_never_saved(tiny, monkeypatch):
     with pytest.raises(InputError, match="weights are no longer finite numbers after epoch 2"):
         fit(config)
     [run] = Path(config["runs"]).iterdir()
-    assert len(run_folder.read_checkpoint(run)["history"]) == 1
+    assert len(run_files.read_checkpoint(run)["history"]) == 1
 
 
 def test_a_learning_rate_far_too_high_ends_in_one_line(tiny):
