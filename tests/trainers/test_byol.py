@@ -49,12 +49,15 @@ def test_the_slow_copy_follows_by_its_momentum():
 
 def test_the_saved_network_is_the_slow_one(build, train_steps):
     model = build("byol", momentum=0.5)
-    start = [parameter.clone() for parameter in model.online["backbone"].parameters()]
-    assert all(map(torch.equal, start, model.backbone.parameters()))
+    pairs = [(model.backbone, model.online["backbone"]), (model.heads["head"], model.online["projector"])]
+    starts = [[parameter.clone() for parameter in fast.parameters()] for _, fast in pairs]
+    for start, (slow, _) in zip(starts, pairs, strict=True):
+        assert all(map(torch.equal, start, slow.parameters()))
     train_steps(model, 1)
-    for was, slow, fast in zip(start, model.backbone.parameters(), model.online["backbone"].parameters(), strict=True):
-        torch.testing.assert_close(slow, (was + fast) / 2)
-        assert not torch.equal(was, fast)
+    for start, (slow, fast) in zip(starts, pairs, strict=True):
+        for was, one, other in zip(start, slow.parameters(), fast.parameters(), strict=True):
+            torch.testing.assert_close(one, (was + other) / 2)
+        assert not all(map(torch.equal, start, fast.parameters()))
     torch.testing.assert_close(model.heads["head"](torch.randn(3, 16)).norm(dim=1), torch.ones(3))
 
 

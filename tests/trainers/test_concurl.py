@@ -286,6 +286,11 @@ def test_values_that_define_no_loss_are_refused(wrong):
         method(**wrong)
 
 
+def test_one_of_each_is_enough():
+    model = method(transform_count=1, projection_dim=1, cluster_dim=1, instance_dim=1, sinkhorn_iterations=1)
+    assert all(loss.isfinite() for terms in steps(model, 1) for loss in terms.values())
+
+
 def test_frozen_prototypes_stay_and_learned_ones_move_without_the_soft_term():
     for prototypes, alpha, moves in (("frozen", 1.0, False), ("learned", 0.0, True), ("detached", 0.0, False)):
         model = method(prototypes=prototypes, alpha=alpha)
