@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
+from shiftbench.errors import InputError
 from shiftbench.registry import SECTIONS
 from shiftbench.reports.names import metric_name
 from shiftbench.reports.panels import figure_filters
@@ -72,9 +73,9 @@ class _Writer:
         self.drawings: list[Drawing] = []
         self._names: set[str] = set()
         self._anchors: set[str] = set()
-        loaded: list[Section] = [SECTIONS.load(name) for name in SECTIONS]
         self._sections = [
-            (section, self.environment.from_string(section.template.read_text(encoding="utf-8"))) for section in loaded
+            (section, self.environment.from_string(section.template.read_text(encoding="utf-8")))
+            for section in map(_section, SECTIONS)
         ]
 
     def sections(self, chapter: Chapter, place: str) -> list[Markup]:
@@ -105,6 +106,13 @@ class _Writer:
         self._names.add(name)
         self.drawings.append(replace(drawing, name=name))
         return Markup(self.drawings[-1].inline())
+
+
+def _section(name: str) -> Section:
+    section = SECTIONS.load(name)
+    if not isinstance(section, Section):
+        raise InputError(f"The report section {name!r} is a {type(section).__name__}, not a Section.")
+    return section
 
 
 def _by_data(everything: Sequence[View]) -> list[list[View]]:

@@ -20,18 +20,22 @@ from shiftbench.reports.view import View
 from shiftbench.results.tables import Results
 
 TEMPLATES = Path(__file__).parent / "templates"
-PLACES = ("top", "figures", "tables", "foot", "end")
-"""Of each chapter: its top, the figures that choices of metric, protocol and shift act on, the tables and pictures below
-them, and its foot; then, once, the end of the page."""
-
+PLACES = {
+    "top": "the beginning of a chapter",
+    "figures": "what the choices of metric, protocol and shift act on",
+    "tables": "tables and pictures below the figures",
+    "foot": "the end of a chapter",
+    "end": "the end of the page, once",
+}
 Content = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """What sections speak of: one data set and way to choose k; for those at the end of the page, everything.
+    """What sections speak of: one data set and way to choose k; at the end of the page, everything.
 
     Attributes:
+        results: all of the report.
         views: one per clusterer.
         number: its place among the chapters of the page, from 1.
         count: how many chapters the page has.

@@ -141,10 +141,11 @@ def corrected(comparisons: pd.DataFrame) -> pd.Series:
     return p_values
 
 
-def _is(comparisons: pd.DataFrame, side: str, candidate: ShownCandidate) -> pd.Series:
+def _is(comparisons: pd.DataFrame, side: str, candidate: ShownCandidate) -> np.ndarray:
+    """Bool (rows,): those that have a candidate on one side, "a" or "b"."""
     names = zip(CANDIDATE, candidate.key, strict=True)
-    same: pd.Series = np.logical_and.reduce([comparisons[f"{name}_{side}"] == value for name, value in names])
-    return same
+    matches: np.ndarray = np.logical_and.reduce([comparisons[f"{name}_{side}"] == value for name, value in names])
+    return matches
 
 
 def _mark_leads(view: View, rows: Sequence[Standing]) -> None:

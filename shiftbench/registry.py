@@ -1,8 +1,8 @@
 """Everything that has a name, as ``name -> "module:attribute"``. Nothing is imported until it is used.
 
-To add a corruption, trainer, metric, clusterer, data set, backbone or encoder source, write its module and add its
-line here. A user's own package adds lines through the entry-point group ``shiftbench.plugins`` (a callable without
-arguments that calls :meth:`Registry.add`), or is named directly as ``package.module:attribute``.
+To add a corruption, trainer, metric, clusterer, data set, backbone, encoder source or report section, write its module
+and add its line here. A user's own package adds lines through the entry-point group ``shiftbench.plugins`` (a callable
+without arguments that calls :meth:`Registry.add`), or is named directly as ``package.module:attribute``.
 """
 
 from __future__ import annotations

@@ -100,6 +100,12 @@ def test_a_place_that_is_not_there_is_refused():
         Section("fot", TEMPLATES / "verdict.html", lambda chapter: None)
 
 
+def test_something_else_is_no_section(rich, monkeypatch):
+    monkeypatch.setattr(SECTIONS, "_entries", {"odd": Entry("math:pi", "a number")})
+    with pytest.raises(InputError, match=r"The report section 'odd' is a float, not a Section\."):
+        render(rich.results)
+
+
 def test_a_section_of_somebody_elses_package(rich, tmp_path, monkeypatch, walk):
     """One module, its own template wherever it lies, and a line in the registry."""
     (tmp_path / "guest.html").write_text(
