@@ -18,6 +18,10 @@ def import_target(target: str) -> Any:
 
     Raises:
         InputError: the module or the attribute does not exist.
+
+    Examples:
+        >>> import_target("math:sqrt")(9.0)
+        3.0
     """
     module, _, attribute = target.partition(":")
     try:
@@ -40,6 +44,10 @@ def import_typed(target: str) -> Any:
 
     Raises:
         InputError: the module or the attribute does not exist.
+
+    Examples:
+        >>> import_typed("statistics:median")([3, 1, 2])
+        2
     """
     here = str(Path.cwd())
     with _importing_here:

@@ -18,6 +18,11 @@ def read_yaml(path: Path) -> Any:
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such file.
         InputError: it cannot be read, is not UTF-8, no YAML, larger than 1 MiB, or holds tags or aliases.
+
+    Examples:
+        >>> _ = Path("map.yaml").write_text("their cat: cat")
+        >>> read_yaml(Path("map.yaml"))
+        {'their cat': 'cat'}
     """
     try:
         if path.stat().st_size > LIMIT:
@@ -29,7 +34,16 @@ def read_yaml(path: Path) -> Any:
 
 
 def dump_yaml(content: Any) -> str:
-    """Plain values as YAML that :func:`read_yaml` takes: equal lists are written out, not referred to."""
+    """Plain values as YAML that :func:`read_yaml` takes: equal lists are written out, not referred to.
+
+    Examples:
+        >>> same = [0.5]
+        >>> print(dump_yaml({"mean": same, "std": same}), end="")
+        mean:
+        - 0.5
+        std:
+        - 0.5
+    """
     return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False))
 
 
