@@ -88,14 +88,7 @@ def write_set(
     manifest = _Manifest(job, layout)
     if layout == "cifar":
         manifest.add("labels.npy", job.write_labels, 0)
-        units = [(f"{name}.npy", partial(job.write_array, name), 5 * len(job.labels)) for name in names]
-    else:
-        units = [
-            (f"{name}/{severity}", partial(job.write_folder, name, severity), len(job.labels))
-            for name in names
-            for severity in SEVERITIES
-        ]
-    parallel_map(lambda unit: manifest.add(*unit), units, workers)
+    parallel_map(lambda unit: manifest.add(*unit), job.units(layout, names), workers)
     return manifest.content
 
 
@@ -134,6 +127,17 @@ class _Job:
         digest.update(self.labels.astype("<i8").tobytes())
         digest.update(first[:1].cpu().contiguous().numpy().tobytes())
         self.source = digest.hexdigest()
+
+    def units(self, layout: str, names: Sequence[str]) -> list[tuple[str, Callable[[], dict[str, Any]], int]]:
+        """What can be written in parallel: a file or folder, how it is written, and the number of its images."""
+        if layout == "cifar":
+            n = len(SEVERITIES) * len(self.labels)
+            return [(f"{name}.npy", partial(self.write_array, name), n) for name in names]
+        return [
+            (f"{name}/{severity}", partial(self.write_folder, name, severity), len(self.labels))
+            for name in names
+            for severity in SEVERITIES
+        ]
 
     def chunks(self) -> Iterator[tuple[int, Tensor]]:
         """Pairs of the index of the first image and some images."""

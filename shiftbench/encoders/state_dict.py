@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -67,6 +68,14 @@ class Coverage:
     def complete(self) -> bool:
         """Whether all of the backbone is filled, and nothing that should belong to it is left over."""
         return not (self.missing or self.mismatched or self.unexpected)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for the results' provenance."""
+        return {
+            "coverage": str(self),
+            "missing": [*self.missing, *self.mismatched],
+            "dropped": list(self.dropped),
+        }
 
     def __str__(self) -> str:
         kinds = {
@@ -131,15 +140,8 @@ def load_state_dict(
     coverage = replace(coverage, dropped=coverage.dropped + _outside(tensors, guess.prefix))
     under = f" under {guess.prefix[:-1]}" if guess.prefix else ""
     say(f"{path.name}: {guess.name}{under}, {coverage}" + (f"; {head_name} gives logits" if head else ""))
-    origin = {
-        "sha256": sha256(path),
-        "backbone": guess.name,
-        "prefix": guess.prefix,
-        "coverage": str(coverage),
-        "missing": [*coverage.missing, *coverage.mismatched],
-        "dropped": list(coverage.dropped),
-        "classifier": head_name,
-    }
+    origin = {"sha256": sha256(path), "backbone": guess.name, "prefix": guess.prefix, **coverage.describe()}
+    origin["classifier"] = head_name
     heads = {"logits": head} if head else {}
     name = Path(path.stem).stem if path.suffix == ".tar" else path.stem  # weights.pth.tar
     return module_encoder(name, backbone, transform, heads, device=device, default="backbone", origin=origin)
