@@ -73,8 +73,7 @@ def write_set(
 
     Examples:
         >>> images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
-        >>> manifest = write_set("zeros-c", images, [0, 1], names=["brightness"])
-        >>> list(manifest["files"])
+        >>> list(write_set("zeros-c", images, [0, 1], names=["brightness"])["files"])
         ['brightness.npy', 'labels.npy']
         >>> np.load("zeros-c/brightness.npy").shape
         (10, 32, 32, 3)
