@@ -126,8 +126,9 @@ def _named(encoders: list[Encoder]) -> dict[str, Encoder]:
         if identities.count(identity) > 1:
             encoder = _renamed(encoder, encoder.name + mark)
         seed = "" if encoder.train_seed is None else f"-seed{encoder.train_seed}"
-        slug = (re.sub(r"[^\w.@=-]+", "-", encoder.name).strip(".-") or "encoder") + seed
-        named[slug if slug not in named else f"{slug}-{encoder.fingerprint[:6]}"] = encoder
+        slug = (re.sub(r"[^\w.=-]+", "-", encoder.name).strip(".-") or "encoder") + seed
+        slug += f"@{encoder.fingerprint[:6]}" * encoder.traceable  # so that files of other content stay apart
+        named[slug if slug not in named else f"{slug}-{len(named)}"] = encoder
     return named
 
 

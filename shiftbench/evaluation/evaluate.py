@@ -10,19 +10,19 @@ from typing import Any
 
 from filelock import FileLock
 
-from shiftbench.errors import InputError
 from shiftbench.evaluation import record
 from shiftbench.evaluation.candidates import Checkpoint
 from shiftbench.evaluation.context import Work
+from shiftbench.evaluation.folder import continues, earlier_results, joined
 from shiftbench.evaluation.options import PROTOCOLS, Options
 from shiftbench.evaluation.pictures import save_examples
 from shiftbench.evaluation.plan import Plan, make_plan, newest_run
 from shiftbench.evaluation.schedule import compute
 from shiftbench.evaluation.tables import tabulate
 from shiftbench.records import Dataset, Skipped
-from shiftbench.results.derive import derive, merge_rows
+from shiftbench.results.derive import derive
 from shiftbench.results.summary import BASELINE
-from shiftbench.results.tables import Results, read_run
+from shiftbench.results.tables import Results
 from shiftbench.runtime import processes
 from shiftbench.runtime.clock import Clock
 from shiftbench.runtime.console import say
@@ -112,7 +112,7 @@ def evaluate(
     clock = Clock()
     with clock("load"):
         plan = make_plan(checkpoint, options)
-    _check_folder(plan, options.overwrite)
+    continues(plan, options.overwrite)  # refuses before anything is computed
     if not processes.rank():
         for condition, sample in plan.samples.items():
             if isinstance(sample, Skipped):
@@ -133,44 +133,19 @@ def _write(plan: Plan, options: Options, work: Work | None, clock: Clock, run: r
     """Write the tables, pictures and record. Other evaluations may write into the same folder at the same time."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(plan.folder / ".lock"):
-        earlier = _earlier(plan, options.overwrite)
-        before = {} if earlier is None else earlier.run
+        earlier = earlier_results(plan, options.overwrite)
+        run |= record.describe(plan, work, {} if earlier is None else earlier.run)
         with clock("tables"):
             measured = tabulate(plan, options.workers or os.cpu_count() or 1)
+            run["commands"] = [run["command"]]
             if earlier is not None:
-                measured = {name: merge_rows(name, getattr(earlier, name), table) for name, table in measured.items()}
+                measured, run = joined(measured, run, earlier)
             results = derive(measured, baseline=options.baseline)
         with clock("examples"):
             save_examples(plan, {slug for slug, _ in work.fits} if work else set())
-        seconds = {"seconds": clock.seconds("wall"), "cpu_seconds": clock.seconds("cpu"), "images": clock.images}
-        results.run = record.merged(run | seconds | record.describe(plan, work, before), before)
+        results.run = run | {
+            "seconds": clock.seconds("wall"),
+            "cpu_seconds": clock.seconds("cpu"),
+            "images": clock.images,
+        }
         return results.save(plan.folder)
-
-
-def _earlier(plan: Plan, overwrite: str) -> Results | None:
-    """The results that are already in the folder; None if they cannot be used."""
-    try:
-        earlier = Results.load(plan.folder)
-    except InputError:
-        return None
-    return earlier if _check_folder(plan, overwrite) else None
-
-
-def _check_folder(plan: Plan, overwrite: str) -> bool:
-    """Whether this evaluation continues the one in the folder.
-
-    Raises:
-        InputError: the folder's evaluation is of other images; no table may mix the two.
-    """
-    try:
-        theirs = read_run(plan.folder).get("identity")
-    except InputError:
-        return False
-    ours = record.identity(plan)
-    changed = [name for name in ours if not isinstance(theirs, dict) or theirs.get(name) != ours[name]]
-    if not changed or overwrite == "always" or changed == ["code"]:
-        return not changed
-    raise InputError(
-        f"{plan.folder} holds an evaluation with another {' and '.join(changed)}: name another folder with "
-        "results=DIR, or replace it with overwrite=always."
-    )

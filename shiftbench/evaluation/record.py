@@ -92,14 +92,6 @@ def describe(plan: Plan, work: Work | None, earlier: Mapping[str, Any]) -> Recor
     }
 
 
-def merged(run: Record, earlier: Mapping[str, Any]) -> Record:
-    """The record of this evaluation with the encoders and commands of those before it."""
-    slugs = {encoder["slug"] for encoder in run["encoders"]}
-    kept = [encoder for encoder in earlier.get("encoders", []) if encoder["slug"] not in slugs]
-    commands = [*earlier.get("commands", []), run["command"]]
-    return run | {"encoders": kept + run["encoders"], "commands": list(dict.fromkeys(commands))}
-
-
 def _dimensions(slug: str, encoder: Encoder, work: Work | None, earlier: Mapping[str, Any]) -> dict[str, int]:
     """The number of dimensions of each feature: as seen in this evaluation, else as recorded earlier."""
     known = {
@@ -124,6 +116,7 @@ def _describe_encoder(plan: Plan, slug: str, encoder: Encoder, dimensions: dict[
         "train_seed": encoder.train_seed,
         "slug": slug,
         "fingerprint": encoder.fingerprint,
+        "traceable": encoder.traceable,
         "feature": features[0],
         "features": features,
         "dimensions": dimensions,

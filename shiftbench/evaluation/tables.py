@@ -82,7 +82,8 @@ class _Kept:
             partitions = Partitions.failed(SKIPPED, sample.reason)
         else:
             kept = Partitions.load(plan.path(candidate, readout, condition))
-            partitions = kept or Partitions.failed("", "not computed")
+            ours = kept is not None and kept.key == plan.key(candidate, readout, condition)
+            partitions = kept if kept is not None and ours else Partitions.failed("", "not computed")
         return cls(plan, candidate, readout, condition, partitions)
 
     @property

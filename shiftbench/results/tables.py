@@ -32,7 +32,7 @@ from pyarrow.csv import write_csv
 from pyarrow.parquet import write_table as write_parquet
 
 from shiftbench.errors import InputError
-from shiftbench.records import atomic_path
+from shiftbench.records import atomic_path, sha256
 from shiftbench.results.schema import (
     CELL_KEYS,
     CELLS,
@@ -172,10 +172,13 @@ class Results:
             validate(name, getattr(self, name))
         with ExitStack() as files:
             run = files.enter_context(atomic_path(folder / RUN_FILE))  # entered first, it appears last
-            run.write_text(json.dumps(self.run, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
+            digests = {}
             for name in TABLES:
-                files.enter_context(writing_table(getattr(self, name), folder / name, csv=name != "replicates"))
+                table = writing_table(getattr(self, name), folder / name, csv=name != "replicates")
+                digests[f"{name}.parquet"] = [sha256(files.enter_context(table))]
+            _write_run(run, {**self.run, "digests": digests})
             yield
+            _announce(folder / RUN_FILE, digests)
         self.folder = folder
 
     def _repr_html_(self) -> str:
@@ -210,6 +213,8 @@ class Results:
         files = {name: folder / f"{name}.parquet" for name in TABLES}
         if not files["replicates"].is_file():
             files["replicates"] = folder / "draws.parquet"  # its name before version 0.2
+        run = read_run(folder)
+        _check_digests(folder, run.pop("digests", {}))
         try:
             tables = {name: pd.read_parquet(file) for name, file in files.items() if file.is_file()}
         except (OSError, ValueError) as error:
@@ -219,7 +224,7 @@ class Results:
         for name, table in tables.items():
             if lost := [column for column in TABLES[name].columns if column not in table]:
                 raise InputError(f"{name}.parquet in {str(folder)!r} lacks the columns {', '.join(lost)}.")
-        return cls(**tables, run=read_run(folder), folder=folder)
+        return cls(**tables, run=run, folder=folder)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -239,6 +244,40 @@ def read_run(folder: Path) -> dict[str, Any]:
     return run
 
 
+def _write_run(file: Path, run: dict[str, Any]) -> None:
+    file.write_text(json.dumps(run, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
+
+
+def _announce(file: Path, digests: dict[str, list[str]]) -> None:
+    """Let the record that is there also accept the tables that are about to appear: a kill may come in between."""
+    if not file.is_file():
+        return
+    try:
+        run = read_run(file.parent)
+        known = {name: [*run.get("digests", {}).get(name, []), *new] for name, new in digests.items()}
+    except (InputError, AttributeError, TypeError):
+        return  # a damaged record says nothing
+    if "digests" in run:
+        with atomic_path(file) as temporary:
+            _write_run(temporary, run | {"digests": known})
+
+
+def _check_digests(folder: Path, known: Any) -> None:
+    """Refuse tables that are not those that were written; folders of before version 0.2 have no digests.
+
+    Raises:
+        InputError: a table is damaged, or the digests are.
+    """
+    if not isinstance(known, dict):
+        raise InputError(f"{str(folder)!r} holds a damaged {RUN_FILE} (digests). Evaluate again.")
+    for name in TABLES:
+        file = folder / f"{name}.parquet"
+        if file.name in known and not (file.is_file() and sha256(file) in known[file.name]):
+            raise InputError(
+                f"{str(file)!r} is damaged or missing: it is not the file that was written. Evaluate again."
+            )
+
+
 def write_table(table: pd.DataFrame, path: Path, csv: bool = True) -> None:
     """Write ``path``.csv (UTF-8, text in quotes, shortest exact floats) and ``path``.parquet, each atomically.
 
@@ -249,8 +288,12 @@ def write_table(table: pd.DataFrame, path: Path, csv: bool = True) -> None:
 
 
 @contextmanager
-def writing_table(table: pd.DataFrame, path: Path, csv: bool = True) -> Iterator[None]:
-    """As :func:`write_table`, but the files appear when the block ends, and not at all if it fails."""
+def writing_table(table: pd.DataFrame, path: Path, csv: bool = True) -> Iterator[Path]:
+    """As :func:`write_table`, but the files appear when the block ends, and not at all if it fails.
+
+    Yields:
+        The Parquet file under the name that it has until then.
+    """
     rows = pa.Table.from_pandas(table, preserve_index=False)
     with ExitStack() as files:
         # Arrow takes no path that is not UTF-8, but any open file.
@@ -259,9 +302,10 @@ def writing_table(table: pd.DataFrame, path: Path, csv: bool = True) -> Iterator
                 write_csv(_without_formulas(rows), file)
         # A dictionary of floats, which rarely repeat, would make the file half as large again and nine times as slow.
         repeated = [column.name for column in rows.schema if not pa.types.is_floating(column.type)]
-        with files.enter_context(atomic_path(path.with_suffix(".parquet"))).open("wb") as file:
+        parquet = files.enter_context(atomic_path(path.with_suffix(".parquet")))
+        with parquet.open("wb") as file:
             write_parquet(rows, file, use_dictionary=repeated)
-        yield
+        yield parquet
 
 
 def _without_formulas(rows: pa.Table) -> pa.Table:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -178,9 +179,17 @@ def test_rows_in_order_though_their_index_repeats(results):
     assert len(recall_table(twice)) == 2
 
 
+def without_digests(folder):
+    """As before there were any."""
+    run = json.loads((folder / "run.json").read_text())
+    del run["digests"]
+    (folder / "run.json").write_text(json.dumps(run))
+
+
 def test_a_folder_of_an_older_version(results, tmp_path):
     """Without the later tables, and with a summary that had one clean split only."""
     results.save(tmp_path)
+    without_digests(tmp_path)
     for name in set(TABLES) - {"cells", "stability", "summary"}:
         (tmp_path / f"{name}.parquet").unlink()
     results.summary.drop(columns=["split"]).to_parquet(tmp_path / "summary.parquet")
@@ -244,6 +253,7 @@ def test_a_damaged_file(results, tmp_path, name):
 @pytest.mark.parametrize("name", ["cells", "stability", "summary", "comparisons", "proxies", "replicates"])
 def test_a_lost_column(results, tmp_path, name):
     results.save(tmp_path)
+    without_digests(tmp_path)
     getattr(results, name).drop(columns=["metric"]).to_parquet(tmp_path / f"{name}.parquet")
     with pytest.raises(InputError, match=f"{name}.parquet in .* lacks the columns metric"):
         Results.load(tmp_path)
@@ -251,7 +261,51 @@ def test_a_lost_column(results, tmp_path, name):
 
 def test_run_json_is_readable(results, tmp_path):
     results.save(tmp_path)
-    assert json.loads((tmp_path / "run.json").read_text()) == {"format": 1, "k": 3}
+    run = json.loads((tmp_path / "run.json").read_text())
+    digests = run.pop("digests")
+    assert run == {"format": 1, "k": 3}
+    assert digests.keys() == {f"{name}.parquet" for name in TABLES}
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("damage", ["a bit", "a byte", "the end", "all"])
+def test_a_table_that_is_not_the_one_written_is_refused_by_name(results, tmp_path, name, damage):
+    results.save(tmp_path)
+    path = tmp_path / f"{name}.parquet"
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(
+        {
+            "a bit": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+            "a byte": content[:4] + b"?" + content[5:],
+            "the end": content[:-20],
+            "all": b"",
+        }[damage]
+    )
+    with pytest.raises(InputError, match=rf"{name}\.parquet.* is damaged"):
+        Results.load(tmp_path)
+
+
+def test_a_kill_between_two_files_leaves_a_folder_that_loads(results, tmp_path, monkeypatch):
+    """Whichever of the new tables have appeared, the record accepts them, and the next writing makes all new."""
+    results.save(tmp_path)
+    changed = replace(results, cells=results.cells.assign(value=0.125))
+    plain, moves = Path.replace, []
+
+    def killed(self, target):
+        if len(moves) == 4:
+            raise KeyboardInterrupt
+        moves.append(target)
+        return plain(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            changed.save(tmp_path)
+    assert len(moves) == 4
+    Results.load(tmp_path)
+    changed.save(tmp_path)
+    assert (Results.load(tmp_path).cells["value"] == 0.125).all()
 
 
 def test_every_column_is_documented(results):
