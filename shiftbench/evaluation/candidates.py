@@ -119,7 +119,7 @@ def _named(encoders: list[Encoder]) -> dict[str, Encoder]:
     """
     identities = [(encoder.name, encoder.train_seed) for encoder in encoders]
     numbers: Counter[tuple[str, int | None]] = Counter()
-    named = {}
+    named: dict[str, Encoder] = {}
     for encoder, identity in zip(encoders, identities, strict=True):
         numbers[identity] += 1
         mark = f"@{encoder.fingerprint[:6]}" if encoder.traceable else f"@{numbers[identity]}" * (numbers[identity] > 1)
