@@ -58,8 +58,11 @@ def is_higher_better(metric: str) -> bool:
 
 
 def is_fraction(metric: str) -> bool:
-    """Whether people read a metric in percent: a score against labels, or a share from 0 to 1."""
-    return needs_labels(metric) or METRICS[metric].range == (0, 1)
+    """Whether people read a metric in percent: a share from 0 to 1, or a score against labels that is at most 1."""
+    if metric not in METRICS:
+        return True
+    low, high = METRICS[metric].range
+    return high == 1 and (low == 0 or needs_labels(metric))
 
 
 def percent(fraction: float) -> str:

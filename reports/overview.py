@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
-from shiftbench.reports.names import percent
+from shiftbench.reports.names import is_fraction, percent, score
 from shiftbench.reports.section import TEMPLATES, Chapter, Content, Section
 from shiftbench.reports.sheets import Sheet, SheetCell, SheetColumn, SheetRow, heading_cell, number_cell, word_cells
 from shiftbench.reports.standings import NORMALISED, Standing, quantities_of
@@ -51,14 +52,17 @@ def overview_sheet(view: View, rows: Sequence[Standing], baseline: str) -> Sheet
         cells += [SheetCell("", span=span)] if any(spans) else []
         for quantity in quantities:
             case = [row.worst_case] if quantity.key == "worst" and row.worst_case else []
+            shown = partial(score, metric=row.metric) if quantity.in_units else percent
             strong = quantity.key in row.leads
-            cells.append(number_cell(row.number(quantity.key), percent, case, strong=strong))
+            cells.append(number_cell(row.number(quantity.key), shown, case, strong=strong))
         sheet_rows.append(SheetRow(cells, keys, row.candidate))
     chosen = {"metric": (view.headline or [""])[0], "shift": (view.shifts or ["clean"])[0], "clusterer": view.clusterer}
     return Sheet.of(f"Encoders on {view.data}", columns, sheet_rows, chosen)
 
 
 def _span(row: Standing) -> dict[str, float] | None:
-    """Worst, mean shifted and clean, for the small picture in the table; None where one is missing."""
+    """Worst, mean shifted and clean in percent, for the small picture in the table; None where one is missing."""
+    if not is_fraction(row.metric):
+        return None
     span = {key: 100 * row.number(key).value for key in ("worst", "shifted", "clean")}
     return span if all(map(math.isfinite, span.values())) else None

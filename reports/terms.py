@@ -16,11 +16,13 @@ class Quantity:
         key: its name in the code and, but for the baseline behind mCE, its column of the summary table.
         heading: what the page's table calls it.
         definition: in a sentence or two.
+        in_units: whether it is in units of the metric; else it is a fraction, whatever the metric.
     """
 
     key: str
     heading: str
     definition: str
+    in_units: bool = False
 
 
 _ALL = (
@@ -29,20 +31,23 @@ _ALL = (
         "Clean",
         "The metric on the clean test split, mean over runs. A run is one clustering (one random start) of one "
         "trained encoder.",
+        in_units=True,
     ),
     Quantity(
         "shifted",
         "Mean shifted",
         "The mean of the metric over all conditions of the shift (for common corruptions 15 kinds at 5 "
         "severities) and over runs.",
+        in_units=True,
     ),
     Quantity(
         "worst",
         "Worst",
         "The worst mean over runs among the conditions, and the condition's name. Its interval does not account "
         "for having picked it.",
+        in_units=True,
     ),
-    Quantity("drop", "Drop", "Clean minus mean shifted, in points."),
+    Quantity("drop", "Drop", "Clean minus mean shifted, in points.", in_units=True),
     Quantity(
         "calibrated_drop",
         "Calibrated drop",

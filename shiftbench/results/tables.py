@@ -45,6 +45,7 @@ from shiftbench.results.schema import (
     STABILITY_KEYS,
     SUMMARY_KEYS,
     TABLES,
+    is_probe,
     typed,
     validate,
 )
@@ -186,7 +187,7 @@ class Results:
         columns = ["encoder", "shift", "clusterer", "protocol", "metric", "clean", "shifted", "drop", "worst_case"]
         shifts = self.summary["shift"].unique()
         rows = self.summary[(self.summary["shift"] != "clean") | (len(shifts) == 1)]
-        short = rows[rows["metric"].isin(["acc", "ari"]) & ~rows["clusterer"].str.startswith("probe:")]
+        short = rows[rows["metric"].isin(["acc", "ari"]) & ~rows["clusterer"].map(is_probe).astype(bool)]
         table = (short if len(short) else rows)[columns]
         scale = 100 if len(short) else 1
         table = table.assign(**{name: scale * table[name] for name in ("clean", "shifted", "drop")})

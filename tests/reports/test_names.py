@@ -74,6 +74,16 @@ def test_figures_show_a_new_metric_where_there_is_no_other(build, register, walk
     assert "Fowlkes mallows clean" in markdown_table(results)
 
 
+def test_a_new_score_without_an_upper_limit_is_a_plain_number(build, register, walk):
+    register("pairs_counted", needs=("table",), range=(0.0, float("inf")))
+    results = renamed(build(metrics=("acc", "purity")), "metric", {"purity": "pairs_counted"})
+    (row, *_) = rows_of(walk(render(results).html), "overview-1", "Pairs counted")
+    line = results.summary.query("metric == 'pairs_counted' and encoder == 'concurl' and shift == 'corruption'")
+    assert f"{line['clean'].item():.2f}{line['clean_low'].item():.2f}–{line['clean_high'].item():.2f}" in "".join(
+        row["text"].split()
+    )
+
+
 @pytest.mark.parametrize(("limits", "unit"), [((0.0, 1.0), 100), ((0.0, float("inf")), 1)])
 def test_a_new_metric_without_labels_is_in_its_table(build, register, walk, limits, unit):
     register("davies_bouldin", needs=("features", "partition"), range=limits, higher_is_better=False)
@@ -113,8 +123,7 @@ def test_every_axis_has_words(axis):
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_is_explained_and_shown_in_its_unit(metric):
     assert metric_name(metric) in definitions()
-    known = METRICS[metric]
-    assert is_fraction(metric) == (known.with_labels or known.range == (0, 1))
+    assert is_fraction(metric) or METRICS[metric].range != (0, 1)
     assert float(score(0.5, metric)) == (50 if is_fraction(metric) else 0.5)
 
 

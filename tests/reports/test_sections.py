@@ -141,6 +141,15 @@ SECTION = Section("tables", Path(__file__).with_name("guest.html"), content, ("r
     assert not shown(walk(render(lean).html), "guest")
 
 
+def test_a_section_may_stay_out_of_the_menu(rich, monkeypatch, walk):
+    unlisted = replace(REGISTERED["glossary"], is_listed=lambda content: len(content["definitions"]) < 2)
+    monkeypatch.setattr(SECTIONS, "_entries", {"glossary": SECTIONS["glossary"]})
+    monkeypatch.setattr(SECTIONS, "load", lambda name: unlisted)
+    walker = walk(render(rich.results).html)
+    assert shown(walker, unlisted.anchor)
+    assert not [one for one in walker.all("a") if "nav" in one["inside"]]
+
+
 def test_the_menu_is_of_the_first_chapter(build, tmp_path, walk):
     """The second data set has sections of the same anchors; none of them is there twice."""
     folders = [build("first", corruptions=()), build("second", data="other", natural=("outdoors",))]
