@@ -7,6 +7,7 @@ import torch
 from shiftbench.encoders.base import Encoder
 from shiftbench.errors import InputError
 from shiftbench.evaluation import evaluate
+from shiftbench.reports import report
 from shiftbench.results import Results
 
 
@@ -105,3 +106,12 @@ def test_what_evaluate_returns_is_what_the_folder_holds(small):
     for name in ("cells", "summary", "stability", "recall", "comparisons", "proxies", "replicates"):
         np.testing.assert_array_equal(getattr(results, name).columns, getattr(loaded, name).columns)
         assert getattr(results, name).equals(getattr(loaded, name))
+
+
+def test_a_finished_evaluation_reads_its_tables_once(small, monkeypatch):
+    """The page that the command makes of it included."""
+    evaluate(encoder("good"), **small)
+    read, load = [], Results.load.__func__
+    monkeypatch.setattr(Results, "load", classmethod(lambda cls, folder: read.append(folder) or load(cls, folder)))
+    report(evaluate(encoder("good"), **small))
+    assert len(read) == 1

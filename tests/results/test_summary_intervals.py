@@ -43,17 +43,17 @@ def test_bounds_are_quantiles_of_the_resamples_that_are_defined(resamples):
     values[noise.random(values.shape) < 0.1] = np.nan
     values[3, 1:], values[4, 1:] = np.nan, 0.25
     found = intervals(values)
-    for numbers, row in zip(found, values, strict=True):
-        known = row[1:][np.isfinite(row[1:])]
-        bounded = np.isfinite(row[0]) and len(known)
+    for numbers, resampled in zip(found, values, strict=True):
+        known = resampled[1:][np.isfinite(resampled[1:])]
+        bounded = np.isfinite(resampled[0]) and len(known)
         wanted = np.quantile(known, [0.025, 0.975]) if bounded else [np.nan, np.nan]
-        np.testing.assert_allclose(numbers, [row[0], *wanted], rtol=1e-14, atol=1e-14)
+        np.testing.assert_allclose(numbers, [resampled[0], *wanted], rtol=1e-14, atol=1e-14)
 
 
 def test_bounds_of_two_runs_are_the_runs():
     # Three of the four equally likely resamples are one of the runs twice, or both: the outer quarters reach the runs.
     table = cells({"pixels": [None]}, seeds=2)
-    found = row(summarize(table), "pixels")
+    found = resampled(summarize(table), "pixels")
     values = table[table["shift"] == "clean"]["value"]
     assert [found["clean_low"], found["clean_high"]] == pytest.approx([values.min(), values.max()])
 
