@@ -53,7 +53,7 @@ def test_bounds_are_quantiles_of_the_resamples_that_are_defined(resamples):
 def test_bounds_of_two_runs_are_the_runs():
     # Three of the four equally likely resamples are one of the runs twice, or both: the outer quarters reach the runs.
     table = cells({"pixels": [None]}, seeds=2)
-    found = resampled(summarize(table), "pixels")
+    found = row(summarize(table), "pixels")
     values = table[table["shift"] == "clean"]["value"]
     assert [found["clean_low"], found["clean_high"]] == pytest.approx([values.min(), values.max()])
 
