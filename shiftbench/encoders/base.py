@@ -39,6 +39,7 @@ class Encoder:
         dtype: the arithmetic of its network, "float32" or "bfloat16"; features are float32 in any case.
         pinned: whether the user asked for that arithmetic (:func:`shiftbench.encoders.settle.settle`).
         castable: whether :meth:`with_dtype` can change the arithmetic.
+        caution: what every row of its scores must say; mostly nothing.
         device: where it computes.
         traceable: whether the fingerprint tells all that its features depend on, so that the features can be kept.
         needs_fit: whether :meth:`fit` makes it from images, anew for each data set, before it encodes.
@@ -74,6 +75,7 @@ class Encoder:
         self.origin = dict(origin or {})
         self.dtype = "float32"
         self.pinned = False
+        self.caution = ""
         self.device = torch.device("cpu")
 
     @property

@@ -93,7 +93,7 @@ def agreement(first: Encoder, second: Encoder, images: torch.Tensor) -> float | 
         failing, error = (first, left) if isinstance(left, Exception) else (second, right)
         say(f"{failing.name} fails in {failing.dtype} alone ({type(error).__name__}: {' '.join(str(error).split())})")
         return 0.0
-    cosines = [_cosine(left[name], right[name]) for name in left]
+    cosines = [cosine(left[name], right[name]) for name in left]
     return min((cosine for cosine in cosines if not math.isnan(cosine)), default=None)
 
 
@@ -104,8 +104,13 @@ def _features(encoder: Encoder, images: torch.Tensor) -> dict[str, torch.Tensor]
         return error
 
 
-def _cosine(left: torch.Tensor, right: torch.Tensor) -> float:
-    """Of centred features (N, D), at most 1; 0 where one side alone is not finite, NaN where neither is."""
+def cosine(left: torch.Tensor, right: torch.Tensor) -> float:
+    """Of centred features (N, D), at most 1; 0 where one side alone is not finite, NaN where neither is.
+
+    Examples:
+        >>> round(cosine(torch.eye(3), 2 * torch.eye(3)), 4)
+        1.0
+    """
     finite = [bool(torch.isfinite(features).all()) for features in (left, right)]
     if not all(finite):
         return 0.0 if any(finite) else math.nan

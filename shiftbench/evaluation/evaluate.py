@@ -48,6 +48,7 @@ def evaluate(
     limit: int | None = None,
     overwrite: str = "missing",
     batch_size: int = 250,
+    deterministic: bool = True,
     workers: int | None = None,
     dtype: str = "auto",
     device: str = "auto",
@@ -84,6 +85,8 @@ def evaluate(
         limit: score only so many images of each split.
         overwrite: "missing" computes the cells that are absent or failed, "always" all cells, "never" only absent ones.
         batch_size: images encoded at once; it changes nothing beyond float rounding.
+        deterministic: refuse an encoder whose features depend on the other images of a batch or on chance; False admits
+            it, and its rows say so.
         workers: conditions worked on at once; None takes one per core.
         dtype: the arithmetic of the encoders: "auto", "float32", "bfloat16".
         device: where encoders run.

@@ -43,6 +43,7 @@ class Options:
     limit: int | None
     overwrite: str
     batch_size: int
+    deterministic: bool
     workers: int | None
     dtype: str
     device: str

@@ -50,6 +50,7 @@ class Plan:
         seed: of everything random except the clusterings.
         limit: images per split, None for all.
         batch_size: images encoded at once.
+        deterministic: whether encoders that are not are refused.
         folder: the results folder.
         cache: the folder of features, None for none.
     """
@@ -69,6 +70,7 @@ class Plan:
     seed: int
     limit: int | None
     batch_size: int
+    deterministic: bool
     folder: Path
     cache: Path | None
 
@@ -189,6 +191,7 @@ def make_plan(checkpoint: Checkpoint, options: Options) -> Plan:
         seed=options.seed,
         limit=options.limit,
         batch_size=options.batch_size,
+        deterministic=options.deterministic,
         folder=Path(),
         cache=cache_folder(options.cache),
     )

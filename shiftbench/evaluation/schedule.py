@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 
 from shiftbench.encoders.base import Encoder
+from shiftbench.encoders.steadiness import unsteady
+from shiftbench.errors import InputError
 from shiftbench.evaluation.axes import measure_axes
 from shiftbench.evaluation.candidates import Candidate
 from shiftbench.evaluation.context import Task, Work, encode_for, features_of, positions, tasks_of
@@ -108,6 +111,7 @@ def _prepare(plan: Plan, candidates: Sequence[Candidate], overwrite: str, worker
 
         def prepare(slug: str) -> None:
             _look(plan, plan.encoders[slug])
+            _check_steadiness(plan, plan.encoders[slug])
             ours = [candidate for candidate in candidates if candidate.slug == slug]
             clean.update(encode_for(plan, ours, plan.sample(CLEAN), plan.about(CLEAN), cache, clock))
             raw = encode_for(plan, ours, train, about, cache, clock)
@@ -120,12 +124,29 @@ def _prepare(plan: Plan, candidates: Sequence[Candidate], overwrite: str, worker
     return Work(plan, overwrite, cache, clock, clean, fits)
 
 
+def _some_images(plan: Plan) -> torch.Tensor:
+    rows = np.asarray(plan.sample(CLEAN).rows)
+    return plan.data.test.images[rows[:: max(1, len(rows) // LOOKED_AT)][:LOOKED_AT]]
+
+
+def _check_steadiness(plan: Plan, encoder: Encoder) -> None:
+    """Refuse an encoder that says something else of an image in other company, unless such ones are admitted.
+
+    Raises:
+        InputError: it does.
+    """
+    if processes.rank():
+        return
+    encoder.caution = unsteady(encoder, _some_images(plan))
+    if encoder.caution and plan.deterministic:
+        raise InputError(f"{encoder.name}: {encoder.caution}. deterministic=false admits it.")
+
+
 def _look(plan: Plan, encoder: Encoder) -> None:
     """Warn if a network's features look wrong, before all images are encoded."""
-    rows = plan.sample(CLEAN).rows
-    if processes.rank() or not encoder.castable or rows is None:
+    if processes.rank() or not encoder.castable:
         return
-    images = plan.data.test.images[np.asarray(rows)[:: max(1, len(rows) // LOOKED_AT)][:LOOKED_AT]]
+    images = _some_images(plan)
     try:
         warnings = encoder.check(images)
     except Exception as error:  # a stranger's network; its rows report the failure later

@@ -73,7 +73,7 @@ def _describe(task: Task, fitted: Fitted, features: np.ndarray, clock: Clock) ->
         names = task.plan.metrics(task.readout, task.condition, "")
         values = {name: np.array([[_value(name, known, task, fitted)]]) for name in names}
     nothing = np.empty((1, 1, 0), np.int16)
-    return Partitions(task.key, ("",), np.zeros(1, np.int64), nothing, values)
+    return Partitions(task.key, ("",), np.zeros(1, np.int64), nothing, values, note=_note(task, ""))
 
 
 def _probe(task: Task, readout: Probed, fitted: Fitted, features: np.ndarray, clock: Clock) -> Partitions:
@@ -166,7 +166,7 @@ def _scored(task: Task, made: Made, inner: Scores, clock: Clock) -> Partitions:
     """Partitions with the scores that labels allow."""
     truth = task.sample.labels
     if truth is None:
-        return Partitions(task.key, made.protocols, made.ks, made.labels, inner, note=made.note)
+        return Partitions(task.key, made.protocols, made.ks, made.labels, inner, note=_note(task, made.note))
     takes = task.readout.takes
     names = [name for name, metric in METRICS.items() if takes(metric) and metric.of_table]
 
@@ -198,8 +198,12 @@ def _scored(task: Task, made: Made, inner: Scores, clock: Clock) -> Partitions:
         chance=chance,
         replicates=replicates,
         recalls=np.array(by_class),
-        note=made.note,
+        note=_note(task, made.note),
     )
+
+
+def _note(task: Task, note: str) -> str:
+    return "; ".join(filter(None, [note, task.candidate.encoder.caution]))
 
 
 def _places(task: Task) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def flat(images):
 
 
 def constant(images):
-    return torch.ones(len(images), 3) + torch.arange(len(images))[:, None] % 2
+    return images[:, :1, 0, 0].float() % 2
 
 
 def accuracy(results, **keys):
@@ -150,3 +150,30 @@ def test_a_module_that_cannot_be_copied_is_refused(small):
 
     with pytest.raises(InputError, match=r"Stubborn cannot be copied .*no copies"):
         evaluate(Stubborn(), **small)
+
+
+def test_what_depends_on_the_batch_or_on_chance_is_refused_or_said(small):
+    def centred(images):
+        means = images.float().mean((2, 3))
+        return means - means.mean(0)
+
+    def masked(images):
+        return mean(images) * (torch.rand(len(images), 3) > 0.5)
+
+    for unsteady in (centred, masked, nn.Sequential(_ToFloat(), _Always(nn.Dropout(0.5)), nn.Flatten())):
+        with pytest.raises(InputError, match=r"depends on the batch or on chance.*deterministic=false admits it"):
+            evaluate(unsteady, **small)
+    results = evaluate(centred, **small | {"deterministic": False})
+    assert results.cells.query("status == 'ok'")["reason"].str.contains("depends on the batch").all()
+    assert not evaluate(mean, **small | {"results": None}).cells["reason"].str.contains("batch").any()
+
+
+class _Always(nn.Module):
+    """A layer in training mode, whatever is asked for: as many who forget it write."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, values):
+        return self.layer.train()(values)

@@ -153,7 +153,7 @@ def test_overwrite_always_computes_again(means, small):
 def test_a_damaged_file_is_computed_anew(means, small):
     evaluate(means, **small)
     before = fingerprints(small["results"])
-    victim = small["results"] / "partitions" / "means" / "backbone" / "kmeans" / "fog-1.npz"
+    victim = small["results"] / "partitions" / "means@means" / "backbone" / "kmeans" / "fog-1.npz"
     victim.write_bytes(victim.read_bytes()[:50])
     evaluate(means, **small)
     assert fingerprints(small["results"]) == before
@@ -230,7 +230,7 @@ def test_stability_axes(means, small):
 
 def test_agreement_with_the_clean_partition_is_that_of_the_saved_partitions(means, small):
     stability = evaluate(means, **small).stability
-    folder = small["results"] / "partitions" / "means" / "backbone" / "kmeans"
+    folder = small["results"] / "partitions" / "means@means" / "backbone" / "kmeans"
     clean, noisy = (np.load(folder / f"{name}.npz")["labels"][0] for name in ("clean", "gaussian_noise-5"))
     wanted = np.mean([adjusted_rand_score(a, b) for a, b in zip(clean, noisy, strict=True)])
     found = value(stability, axis="shift", corruption="gaussian_noise", metric="ari", protocol="frozen")["mean"]
@@ -265,7 +265,7 @@ def test_folder_holds_what_a_report_needs(means, small):
     folder = small["results"]
     loaded = Results.load(folder)
     pd.testing.assert_frame_equal(loaded.cells, evaluate(means, **small).cells)
-    examples = np.load(folder / "examples" / "means.npz")
+    examples = np.load(folder / "examples" / "means@means.npz")
     assert examples["typical"].shape == (3, 8, 16, 16, 3)
     assert examples["map_clean"].shape == examples["map_shifted"].shape == (30, 2)
     assert np.load(folder / "examples" / "corruptions.npz")["images"].shape == (2, 6, 16, 16, 3)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from shiftbench.encoders.base import Encoder
 from shiftbench.errors import InputError
@@ -16,9 +15,7 @@ def encoder(kind, name="w"):
 
     def compute(images):
         means = images.float().mean(dim=(2, 3)) / 255
-        return {
-            "backbone": means if kind == "good" else torch.zeros_like(means) + torch.arange(len(means))[:, None] % 2
-        }
+        return {"backbone": means if kind == "good" else images[:, :1, 0, 0].float() % 2}
 
     return Encoder(name, compute, fingerprint={"good": "1a2b3c4d", "bad": "5e6f7a8b"}[kind])
 
@@ -93,7 +90,7 @@ def test_a_damaged_table_of_others_is_refused(small, table, damage):
 def test_an_encoder_that_cannot_be_known_takes_the_place_of_its_name(small):
     for value in (1.0, 0.0):
         results = evaluate(
-            {"mine": lambda x, value=value: value * x.float().mean((2, 3)) + torch.arange(len(x))[:, None] % 2}, **small
+            {"mine": lambda x, value=value: value * x.float().mean((2, 3)) + x[:, :, 0, 0].float() % 2}, **small
         )
     assert list(scores(results)) == ["mine"]
     assert scores(results)["mine"] < 0.7
