@@ -16,7 +16,8 @@ MEASURED = {"seconds", "cpu_seconds", "images", "started", "finished", "versions
 
 def test_everything_is_on_record(means, small, colours):
     run = evaluate(means, **small | {"clusterer": ["kmeans", "ward"], "limit": 28, "probes": "knn"}).run
-    assert run == json.loads((small["results"] / "run.json").read_text())
+    written = json.loads((small["results"] / "run.json").read_text())
+    assert written == run | {"digests": written["digests"]}
     fingerprint = run["data"]["fingerprint"]
     assert fingerprint != colours.fingerprint  # that of the images that are used
     assert {name: value for name, value in run.items() if name not in MEASURED} == {
@@ -38,8 +39,8 @@ def test_everything_is_on_record(means, small, colours):
         "skipped": {},
         "encoders": [
             {
-                "name": "means", "train_seed": None, "slug": "means", "fingerprint": "means", "feature": "backbone",
-                "features": ["backbone"], "dimensions": {"backbone": 3}, "dtype": "float32", "origin": {},
+                "name": "means", "train_seed": None, "slug": "means@means", "fingerprint": "means", "traceable": True,
+                "feature": "backbone", "features": ["backbone"], "dimensions": {"backbone": 3}, "dtype": "float32", "origin": {},
             }
         ],
         "table": run["table"],
@@ -86,8 +87,8 @@ def test_what_was_there_stays_on_record(means, small):
     first = evaluate(means, **small).run
     both = evaluate(Encoder("other", other, fingerprint="other"), **small).run
     again = evaluate(means, **small | {"batch_size": 7}).run
-    assert [encoder["slug"] for encoder in both["encoders"]] == ["means", "other"]
-    assert [encoder["slug"] for encoder in again["encoders"]] == ["other", "means"]
+    assert [encoder["name"] for encoder in both["encoders"]] == ["means", "other"]
+    assert [encoder["name"] for encoder in again["encoders"]] == ["other", "means"]
     assert [encoder["dimensions"]["backbone"] for encoder in again["encoders"]] == [5, 3]
     assert again["commands"] == [first["command"], both["command"], again["command"]]
     assert evaluate(means, **small | {"batch_size": 7}).run["commands"] == again["commands"]
@@ -100,8 +101,11 @@ def test_other_weights_have_widths_of_their_own(small):
         )
 
     evaluate(encoder(4), **small)
-    [only] = evaluate(encoder(6), **small).run["encoders"]
-    assert (only["fingerprint"], only["dimensions"]) == ("w6", {"backbone": 6})
+    both = evaluate(encoder(6), **small).run["encoders"]
+    assert [(one["fingerprint"], one["dimensions"]) for one in both] == [
+        ("w4", {"backbone": 4}),
+        ("w6", {"backbone": 6}),
+    ]
 
 
 @pytest.mark.parametrize("k", ["2-4", 4])
