@@ -1,5 +1,6 @@
 """What a cell's partitions and a condition's images depend on: each input changes their name, nothing else does."""
 
+import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from shiftbench.encoders.base import Encoder
+from shiftbench.evaluation import evaluate
 from shiftbench.evaluation import plan as module
 from shiftbench.evaluation.options import Options
 from shiftbench.evaluation.plan import make_plan
@@ -15,11 +17,11 @@ from shiftbench.records import CLEAN, Condition
 
 KMEANS = Clustered("kmeans")
 FOG = Condition("corruption", "fog", 1, "cifar")
-ARGUMENTS = {
-    "shift": ["fog-1", "fog-2"], "floors": [], "clusterer": ["kmeans", "ward"], "probes": ["knn", "linear"], "k": "2-4",
-    "k_by": "gap", "seeds": 3, "protocols": ["frozen", "refit"], "stability": ["bootstrap"], "feature": "auto",
-    "table": "cifar", "baseline": "pixels", "seed": 0, "limit": 20, "overwrite": "missing", "batch_size": 10,
-    "workers": 1, "dtype": "float32", "device": "cpu", "cache": None, "runs": "runs", "results": "results",
+DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(evaluate).parameters.items()}
+ARGUMENTS = {name: DEFAULTS[name] for name in DEFAULTS if name != "checkpoint"} | {
+    "shift": ["fog-1", "fog-2"], "floors": [], "clusterer": ["kmeans", "ward"], "k": "2-4", "k_by": "gap", "seeds": 3,
+    "stability": ["bootstrap"], "table": "cifar", "limit": 20, "batch_size": 10, "workers": 1, "dtype": "float32",
+    "device": "cpu", "cache": None, "results": "results",
 }  # fmt: skip
 
 
@@ -77,7 +79,7 @@ def test_what_names_a_cell_but_not_its_images(names, change):
         {"sample": {"rows": np.arange(19)}},
         {"sample": {"rows": None, "images": torch.zeros(20, 3, 16, 16, dtype=torch.uint8)}},
     ],
-    ids=str,
+    ids=lambda change: "-".join(change),
 )
 def test_what_names_images_and_with_them_a_cell(names, change):
     key, about = names()
@@ -166,7 +168,7 @@ def test_the_seed_of_corruptions_leaves_unchanged_images_their_name(names):
         {"shift": ["fog-1"]},
         {"shift": ["snow", "fog-1"]},
     ],
-    ids=str,
+    ids=lambda change: "-".join(change),
 )
 def test_what_changes_no_number_changes_no_name(names, change):
     assert names(**change) == names()
