@@ -85,7 +85,9 @@ def contact_sheet(folder: Path) -> list[Picture]:
 
 def examples(folder: Path, encoder: Mapping[str, Any]) -> Examples | None:
     """The pictures of an encoder of ``run.json``; None where its archive is missing or damaged."""
-    arrays = load(folder / "examples" / f"{encoder['slug']}.npz")
+    slug = str(encoder["slug"])
+    inside = not {"/", "\\", "\0"}.intersection(slug)  # a name from a record never leads out of its folder
+    arrays = load(folder / "examples" / f"{slug}.npz") if inside else None
     if arrays is None:
         return None
     switching = []
