@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -14,6 +13,7 @@ from PIL import Image
 
 from shiftbench.reports.names import label_in_words
 from shiftbench.reports.style import data_uri
+from shiftbench.runtime.compat import NPZ_ERRORS
 
 THUMBNAIL = 64  # pixels; larger images are reduced
 SMALL = 40  # images up to this size are shown at twice their size
@@ -67,7 +67,7 @@ def load(path: Path) -> Arrays | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except NPZ_ERRORS:
         return None
 
 

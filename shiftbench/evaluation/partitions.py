@@ -6,8 +6,8 @@ continues where it stopped, and results of other inputs are never mixed in.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from shiftbench.records import Skipped, atomic_path, write_text
-from shiftbench.runtime.compat import NUMPY_HEADERS
+from shiftbench.runtime.compat import NPZ_ERRORS, NUMPY_HEADERS
 from shiftbench.stability.pairs import Agreement, Measured
 
 Scores = Mapping[str, np.ndarray]
@@ -97,7 +97,7 @@ class Partitions:
                     reason=str(file["reason"]),
                     **values,
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except NPZ_ERRORS:
             return None
 
 
@@ -141,13 +141,17 @@ class Agreements:
             else {"n": kept.n, "metrics": {metric: asdict(agreement) for metric, agreement in kept.measured.items()}}
             for name, kept in self.axes.items()
         }
-        write_text(path, json.dumps({"key": self.key, "reason": self.reason, "axes": axes}, sort_keys=True) + "\n")
+        content = {"key": self.key, "reason": self.reason, "axes": axes}
+        write_text(path, json.dumps({"content": content, "sha256": _digest(content)}, sort_keys=True) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Agreements | None:
         """Read a file; None where there is none or it is damaged."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            file = json.loads(path.read_text(encoding="utf-8"))
+            content = file["content"]
+            if file["sha256"] != _digest(content):
+                return None
             axes: dict[str, AxisResult] = {}
             for name, kept in content["axes"].items():
                 measured: Measured = (
@@ -157,5 +161,9 @@ class Agreements:
                 )
                 axes[name] = AxisResult(measured, kept["n"])
             return cls(content["key"], axes, content["reason"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -8,7 +8,10 @@ everybody else. Each repair has a test in ``tests/runtime/test_compat.py`` that 
 from __future__ import annotations
 
 import builtins
+import struct
 import sys
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -21,6 +24,12 @@ from typing import Any
 # Held by threads while they read numpy's files: their headers are parsed as Python, and Python 3.11 counts the depth of its
 # parser for all threads together, so that two at once may end in a SystemError (python/cpython issue 106905).
 NUMPY_HEADERS = Lock()
+
+# What numpy, zipfile and zlib raise where a .npz file is damaged, wherever the damage is.
+NPZ_ERRORS = (
+    OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, OverflowError, RuntimeError, SyntaxError,
+    struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 _IMPORTING = RLock()
 _LIBRARIES: list[Any] = []  # kept, since the declarations of a torch Library end with it
