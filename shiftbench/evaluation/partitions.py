@@ -20,6 +20,8 @@ from shiftbench.stability.pairs import Agreement, Measured
 
 Scores = Mapping[str, np.ndarray]
 
+CONTENTS = "contents"
+
 
 @dataclass(frozen=True)
 class Partitions:
@@ -75,6 +77,7 @@ class Partitions:
         for name in ("scores", "chance", "replicates"):
             values: Scores = getattr(self, name)
             arrays |= {f"{name}:{metric}": value for metric, value in values.items()}
+        arrays[CONTENTS] = np.array(sorted(arrays), dtype=np.str_)  # the names, which zip's checksums leave out
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its stub takes only allow_pickle by name
 
@@ -83,6 +86,8 @@ class Partitions:
         """Read a file; None where there is none or it is damaged."""
         try:
             with NUMPY_HEADERS, np.load(path, allow_pickle=False) as file:
+                if sorted({*file.files} - {CONTENTS}) != file[CONTENTS].tolist():
+                    return None
                 values = {
                     name: {key.partition(":")[2]: file[key] for key in file.files if key.startswith(f"{name}:")}
                     for name in ("scores", "chance", "replicates")
