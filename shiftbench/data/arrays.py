@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +12,7 @@ from shiftbench.data import duplicates
 from shiftbench.data.division import divide
 from shiftbench.errors import InputError
 from shiftbench.records import Dataset, Split
-
-# What numpy raises for other files; AttributeError or TypeError for an .npy, which is a bare array.
-UNREADABLE = (
-    OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError, NotImplementedError
-)  # fmt: skip
+from shiftbench.runtime.compat import NPZ_ERRORS
 
 KEYS = tuple(f"{part}{kind}" for part in ("", "train_", "test_") for kind in ("images", "labels"))
 
@@ -76,7 +70,7 @@ def read_npz(file: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
             return {key: archive[key] for key in keys if key in archive}
     except FileNotFoundError as error:
         raise InputError(f"No file {str(file)!r}.") from error
-    except UNREADABLE as error:
+    except (*NPZ_ERRORS, AttributeError) as error:
         raise InputError(f"{str(file)!r} is not an .npz of plain arrays ({error}).") from error
 
 

@@ -16,7 +16,7 @@ from shiftbench.errors import InputError
 from shiftbench.runtime.code import code_digest
 from shiftbench.runtime.imports import import_typed
 
-Features = Callable[[torch.Tensor], Any]
+ImageFunction = Callable[[torch.Tensor], Any]
 """uint8 (N, 3, H, W) on the CPU -> (N, D), a tensor or an array."""
 
 
@@ -41,7 +41,7 @@ def load_callable(location: str, *, device: torch.device, version: str = "") -> 
     return wrap_callable(function, name=location, version=version)
 
 
-def wrap_callable(function: Features, name: str = "", version: str = "") -> Encoder:
+def wrap_callable(function: ImageFunction, name: str = "", version: str = "") -> Encoder:
     """An :class:`Encoder` around any callable uint8 (N, 3, H, W) -> (N, D) tensor or array.
 
     Its identity is its code with all that it refers to and, of a torch module, its weights

@@ -14,7 +14,7 @@ from shiftbench.evaluation import record
 from shiftbench.evaluation.candidates import Checkpoint
 from shiftbench.evaluation.context import Work
 from shiftbench.evaluation.folder import continues, earlier_results, joined
-from shiftbench.evaluation.options import PROTOCOLS, Options
+from shiftbench.evaluation.options import PROTOCOLS, EvaluationOptions
 from shiftbench.evaluation.pictures import save_examples
 from shiftbench.evaluation.plan import Plan, make_plan, newest_run
 from shiftbench.evaluation.schedule import compute
@@ -110,7 +110,7 @@ def evaluate(
         say(f"Evaluating the newest run, {checkpoint}")
     command = record.command(evaluate, given)
     del given["checkpoint"]
-    options = Options(**given)
+    options = EvaluationOptions(**given)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     clock = Clock()
     with clock("load"):
@@ -132,7 +132,7 @@ def evaluate(
     return written
 
 
-def _write(plan: Plan, options: Options, work: Work | None, clock: Clock, run: record.Record) -> Results:
+def _write(plan: Plan, options: EvaluationOptions, work: Work | None, clock: Clock, run: record.Record) -> Results:
     """Write the tables, pictures and record. Other evaluations may write into the same folder at the same time."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(plan.folder / ".lock"):

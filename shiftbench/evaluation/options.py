@@ -19,7 +19,7 @@ OVERWRITE = ("missing", "always", "never")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class EvaluationOptions:
     """The options of :func:`shiftbench.evaluate`, which describes them; names and lists of names become tuples.
 
     Raises:

@@ -18,7 +18,7 @@ from shiftbench.encoders.base import Encoder
 from shiftbench.encoders.run_folder import DESCRIPTION
 from shiftbench.errors import InputError
 from shiftbench.evaluation.candidates import Candidate, Checkpoint, load_encoders, make_candidates
-from shiftbench.evaluation.options import Options
+from shiftbench.evaluation.options import EvaluationOptions
 from shiftbench.evaluation.readouts import Clustered, Described, Layout, Own, Probed, Readout, Stable
 from shiftbench.features.cache import cache_folder, content_key
 from shiftbench.images import evenly_spaced, take
@@ -161,7 +161,7 @@ class Plan:
         return folder / f"{condition.label}.{readout.suffix}"
 
 
-def make_plan(checkpoint: Checkpoint, options: Options) -> Plan:
+def make_plan(checkpoint: Checkpoint, options: EvaluationOptions) -> Plan:
     """Resolve what :func:`shiftbench.evaluate` was given.
 
     Raises:

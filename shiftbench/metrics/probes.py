@@ -22,7 +22,7 @@ from shiftbench.metrics.internal import as_features
 LIMIT = 10_000
 """The most images that a probe is fitted on; of more, a seeded sample."""
 
-Features = NDArray[np.float32]
+Matrix = NDArray[np.float32]
 _BLOCK = 1000  # images classified at once
 
 
@@ -61,7 +61,7 @@ class KnnProbe:
         self._reference = self._directions(unit)
         return self
 
-    def _directions(self, unit: Features) -> Features:
+    def _directions(self, unit: Matrix) -> Matrix:
         return unit if self._turn is None else _unit(unit @ self._turn)
 
     def predict(self, features: ArrayLike) -> Ids:
@@ -149,7 +149,7 @@ class LinearProbe:
 PROBES = {"knn": KnnProbe, "linear": LinearProbe}
 
 
-def _sample(features: ArrayLike, labels: ArrayLike, limit: int, seed: int) -> tuple[Features, Ids]:
+def _sample(features: ArrayLike, labels: ArrayLike, limit: int, seed: int) -> tuple[Matrix, Ids]:
     classes = as_ids(labels, "labels", 1)
     array = np.asarray(features)
     if len(array) != len(classes):
@@ -160,21 +160,21 @@ def _sample(features: ArrayLike, labels: ArrayLike, limit: int, seed: int) -> tu
     return as_features(array), classes
 
 
-def _fitting(features: ArrayLike, dimensions: int) -> Features:
+def _fitting(features: ArrayLike, dimensions: int) -> Matrix:
     array = as_features(features)
     if array.shape[1] != dimensions:
         raise InputError(f"the probe was fitted on {dimensions} dimensions; these features have {array.shape[1]}.")
     return array
 
 
-def _unit(array: Features) -> Features:
+def _unit(array: Matrix) -> Matrix:
     lengths = np.linalg.norm(array, axis=1, keepdims=True)
-    unit: Features = array / np.maximum(lengths, np.finfo(np.float32).tiny)
+    unit: Matrix = array / np.maximum(lengths, np.finfo(np.float32).tiny)
     return unit
 
 
 @njit(nogil=True, cache=True)
-def _vote(cosines: Features, classes: Ids, k: int, n_classes: int, voted: Ids) -> None:
+def _vote(cosines: Matrix, classes: Ids, k: int, n_classes: int, voted: Ids) -> None:
     """The most frequent class among the k largest cosines of each row; of equal cosines, the first are taken."""
     nearest, neighbours = np.empty(k, np.float32), np.empty(k, np.int64)
     votes = np.empty(n_classes, np.int64)

@@ -10,7 +10,7 @@ import torch
 from shiftbench.encoders.base import Encoder
 from shiftbench.evaluation import evaluate
 from shiftbench.evaluation import plan as module
-from shiftbench.evaluation.options import Options
+from shiftbench.evaluation.options import EvaluationOptions
 from shiftbench.evaluation.plan import make_plan
 from shiftbench.evaluation.readouts import Clustered, Described, Probed, Stable
 from shiftbench.records import CLEAN, Condition
@@ -34,7 +34,9 @@ def names(colours):
     """The keys of a cell and of a condition's images, under changes of the arguments of an evaluation."""
 
     def names(readout=KMEANS, condition=FOG, of=None, sample=None, settings=None, **changes):
-        plan = replace(make_plan(of or encoder(), Options(**ARGUMENTS | {"data": colours} | changes)), **settings or {})
+        plan = replace(
+            make_plan(of or encoder(), EvaluationOptions(**ARGUMENTS | {"data": colours} | changes)), **settings or {}
+        )
         if sample:
             changed = replace(plan.samples.get(condition, plan.samples[CLEAN]), **sample)
             plan = replace(plan, samples={**plan.samples, condition: changed})
@@ -93,7 +95,7 @@ def test_a_limit_is_of_images_also_where_they_are_other_pictures(colours, tmp_pa
     np.savez(tmp_path / "own.npz", images=images, labels=colours.test.labels)
     (tmp_path / "names.yaml").write_text("0: red\n1: green\n2: blue\n")
     shift = f"npz:{tmp_path / 'own.npz'}?classes={tmp_path / 'names.yaml'}"
-    plan = make_plan(encoder(), Options(**ARGUMENTS | {"data": colours, "shift": ["fog-1", shift]}))
+    plan = make_plan(encoder(), EvaluationOptions(**ARGUMENTS | {"data": colours, "shift": ["fog-1", shift]}))
     for condition in plan.samples:
         sample = plan.sample(condition)
         assert sample.n == len(sample.labels) == 20
@@ -120,7 +122,7 @@ def test_the_same_k_from_another_source_is_another_cell(names):
 def test_the_default_folder_is_that_of_the_data(colours):
     others = replace(colours, train=replace(colours.train, images=255 - colours.train.images))
     folders = {
-        make_plan(encoder(), Options(**ARGUMENTS | {"data": data, "results": None})).folder
+        make_plan(encoder(), EvaluationOptions(**ARGUMENTS | {"data": data, "results": None})).folder
         for data in (colours, others)
     }
     assert len(folders) == 2
