@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -21,8 +22,10 @@ from shiftbench.evaluation.candidates import Candidate, Checkpoint, load_encoder
 from shiftbench.evaluation.options import EvaluationOptions
 from shiftbench.evaluation.readouts import Clustered, Described, Layout, Own, Probed, Readout, Stable
 from shiftbench.features.cache import cache_folder, content_key
+from shiftbench.features.identity import code_name, guests
 from shiftbench.images import evenly_spaced, take
 from shiftbench.records import CLEAN, Condition, Dataset, Sample, Skipped
+from shiftbench.registry import CORRUPTIONS, METRICS
 from shiftbench.runtime import processes
 from shiftbench.stability.axes import AXES
 from shiftbench.stability.choose_k import parse_k
@@ -129,13 +132,16 @@ class Plan:
     def about(self, condition: Condition) -> dict[str, Any]:
         """The plain values that determine the images of a condition."""
         sample = self.sample(condition)
-        return {
+        values = {
             "data": self.data.fingerprint,
             "condition": repr(condition),
             "images": sample.content,
             "rows": "" if sample.rows is None else content_key(np.asarray(sample.rows).tolist()),
             "seed": self.seed if sample.change is not None else 0,
         }
+        code = "" if sample.change is None else code_name(sample.change, self._unknowable)
+        code += self._guests[CORRUPTIONS.kind].get(condition.corruption, "")
+        return values | ({"code": code} if code else {})
 
     def clusters(self, condition: Condition, k: int) -> int:
         """The number of clusters of a refit. If k is the number of classes, only classes that occur count."""
@@ -152,8 +158,18 @@ class Plan:
     def key(self, candidate: Candidate, readout: Readout, condition: Condition) -> str:
         """The hash of all inputs of one candidate with one readout under one condition."""
         axes = self.feature_axes if isinstance(readout, Stable) else ()
-        who = [candidate.encoder.fingerprint, candidate.feature, repr(readout), axes]
+        code = code_name(readout.kind, self._unknowable) if isinstance(readout, Clustered) else ""
+        who = [candidate.encoder.fingerprint, candidate.feature, repr(readout), axes, code, self._guests[METRICS.kind]]
         return content_key([self.settings, who, self.about(condition), self.clusters(condition, 0)])
+
+    @cached_property
+    def _unknowable(self) -> str:
+        """What code that cannot be known is called, in this call alone."""
+        return uuid4().hex
+
+    @cached_property
+    def _guests(self) -> dict[str, dict[str, str]]:
+        return {registry.kind: guests(registry, self._unknowable) for registry in (METRICS, CORRUPTIONS)}
 
     def path(self, candidate: Candidate, readout: Readout, condition: Condition) -> Path:
         """The file that keeps the result."""
