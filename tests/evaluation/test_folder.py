@@ -82,7 +82,7 @@ def test_a_damaged_table_of_others_is_refused(small, table, damage):
     if damage == "gone":
         path.unlink()
     else:
-        path.write_bytes(content[:-20] if damage == "cut" else b"XXXX" + content[4:])
+        path.write_bytes(content[:-20] if damage == "cut" else b"PAR?" + content[4:])
     with pytest.raises(InputError, match=rf"(?s){table}|damaged.*would be lost"):
         evaluate(encoder("good", "second"), **small)
 
