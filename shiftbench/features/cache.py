@@ -24,6 +24,7 @@ from shiftbench.errors import InputError
 from shiftbench.records import atomic_path, sha256, write_text
 from shiftbench.runtime.compat import NUMPY_HEADERS
 from shiftbench.runtime.console import say
+from shiftbench.runtime.digests import cache_root
 
 RESERVE = 2**30  # bytes of the disk that always stay free
 
@@ -156,8 +157,7 @@ def cache_folder(setting: str | Path | None) -> Path | None:
         return None
     if str(setting) != "auto":
         return Path(setting).expanduser()
-    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    return Path(os.environ.get("SHIFTBENCH_CACHE", home / "shiftbench")).expanduser() / "features"
+    return cache_root() / "features"
 
 
 def content_key(parts: Any) -> str:
